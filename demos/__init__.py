@@ -1,0 +1,1 @@
+"""What people look at: overlays, the quickstart report, live views. Torch-free."""

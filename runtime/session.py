@@ -1,0 +1,84 @@
+"""The protocol every engine implements, and RawOutputs, all it ever returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solov2_edge.errors import require
+from solov2_edge.manifest import Manifest
+
+__all__ = ["RawOutputs", "Session"]
+
+
+@dataclass(frozen=True, slots=True)
+class RawOutputs:
+    """What the network says about one frame, before any decoding.
+
+    Attributes:
+        class_scores: (cells, classes) float32 in [0, 1], after the sigmoid and **before** points NMS; levels in
+            order (finest first), cells row-major inside a level.
+        kernels: (cells, E) float32, the dynamic 1x1 kernels, rows as in ``class_scores``.
+        mask_features: (E, H/4, W/4) float32 for an input of H x W.
+    """
+
+    class_scores: NDArray[np.float32]
+    kernels: NDArray[np.float32]
+    mask_features: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        arrays = (self.class_scores, self.kernels, self.mask_features)
+        require(
+            all(isinstance(a, np.ndarray) and a.dtype == np.float32 for a in arrays),
+            f"raw outputs must be float32 arrays, got {[getattr(a, 'dtype', type(a).__name__) for a in arrays]}",
+        )
+        shapes = [a.shape for a in arrays]
+        good = (
+            [len(s) for s in shapes] == [2, 2, 3]
+            and shapes[0][0] == shapes[1][0]
+            and shapes[1][1] == shapes[2][0]
+        )
+        require(
+            good,
+            "raw outputs must be class scores (cells, classes), kernels (cells, E) and mask features (E, h, w), "
+            f"got shapes {shapes}",
+        )
+
+
+class Session(Protocol):
+    """One open artefact in one engine; a context manager.
+
+    Attributes:
+        manifest: what the artefact takes and gives.
+        engine: name of the engine with its version, for example ``"onnxruntime 1.32.0"``.
+        providers: what really runs the graph, first choice first, for example ``("CPUExecutionProvider",)``.
+    """
+
+    manifest: Manifest
+    engine: str
+    providers: tuple[str, ...]
+
+    def run(self, batch: NDArray[Any]) -> RawOutputs:
+        """Run the network once.
+
+        Args:
+            batch: what the manifest's input contract asks: (1, H, W, 3) uint8 RGB or (1, 3, H, W) float32.
+
+        Raises:
+            InputError: shape or dtype differ from the contract.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the engine's memory; running afterwards is an error."""
+        ...
+
+    def __enter__(self) -> Session: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,173 @@
+"""Manifest: what an artefact is, what it takes and gives, where it came from, and what was measured of it.
+
+Written beside every artefact (``<artefact>.json``) and inside it where the format allows (ONNX ``metadata_props``
+under :data:`METADATA_KEY`), minus what only the finished file can tell: its own SHA-256 and size. Standard
+library only: devices read manifests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from solov2_edge.errors import InputError, require
+from solov2_edge.spec import ModelSpec
+
+__all__ = [
+    "METADATA_KEY",
+    "OUTPUT_NAMES",
+    "SCHEMA_VERSION",
+    "InputContract",
+    "Manifest",
+    "manifest_path",
+    "sha256_of",
+]
+
+SCHEMA_VERSION = 1
+METADATA_KEY = "solov2_edge.manifest"
+OUTPUT_NAMES = ("class_scores", "kernels", "mask_features")
+FORMATS = ("onnx", "tflite", "coreml")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8", "palette6", "palette4", "int4", "w8a8")
+
+
+@dataclass(frozen=True, slots=True)
+class InputContract:
+    """What an artefact's one input takes.
+
+    Attributes:
+        kind: ``"image"``: uint8, (1, H, W, 3), RGB, 0..255, normalisation inside the graph; ``"tensor"``: float32,
+            (1, 3, H, W), normalised, in the spec's channel order, as the reference has it.
+        height: H in pixels, a multiple of 32.
+        width: W in pixels, a multiple of 32.
+        name: name of the graph's input.
+    """
+
+    kind: str
+    height: int
+    width: int
+    name: str = "image"
+
+    def __post_init__(self) -> None:
+        require(self.kind in ("image", "tensor"), f"input kind must be image or tensor, got {self.kind!r}")
+        for label, value in (("height", self.height), ("width", self.width)):
+            good = isinstance(value, int) and not isinstance(value, bool) and value > 0 and value % 32 == 0
+            require(good, f"input {label} must be a positive multiple of 32, got {value!r}")
+        require(isinstance(self.name, str) and bool(self.name), f"input name must be a string, got {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One artefact's description; JSON with :meth:`to_json` and :meth:`from_json`.
+
+    Attributes:
+        spec: the network.
+        format: ``"onnx"``, ``"tflite"`` or ``"coreml"``.
+        precision: one of :data:`PRECISIONS`.
+        input: the input contract.
+        outputs: graph output names of class scores, kernels and mask features, in this order.
+        source_sha256: SHA-256 of the checkpoint the artefact was made from.
+        sha256: SHA-256 of the artefact; empty inside the artefact itself.
+        size_bytes: size of the artefact; 0 inside the artefact itself.
+        tools: tool name -> version, of everything that shaped the artefact.
+        calibration: ``{"count": n, "sha256": ...}`` of the calibration set, or None.
+        parity: measured differences from PyTorch: stage name -> maximal difference relative to the range.
+        weights_licence: licence of the weights, in words a user can act on.
+        dcn_lowering: ``"native"`` (DeformConv), ``"lowered"`` (portable operators) or ``"none"``.
+        schema_version: version of this schema.
+    """
+
+    spec: ModelSpec
+    format: str
+    precision: str
+    input: InputContract
+    outputs: tuple[str, str, str] = OUTPUT_NAMES
+    source_sha256: str = ""
+    sha256: str = ""
+    size_bytes: int = 0
+    tools: dict[str, str] = field(default_factory=dict)
+    calibration: dict[str, Any] | None = None
+    parity: dict[str, float] = field(default_factory=dict)
+    weights_licence: str = "unknown"
+    dcn_lowering: str = "none"
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        require(self.format in FORMATS, f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
+        require(
+            self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
+        )
+        require(
+            len(self.outputs) == 3 and all(isinstance(name, str) and name for name in self.outputs),
+            f"outputs must name class scores, kernels and mask features, got {self.outputs!r}",
+        )
+        for label, digest in (("source_sha256", self.source_sha256), ("sha256", self.sha256)):
+            good = isinstance(digest, str) and (digest == "" or _is_sha256(digest))
+            require(good, f"{label} must be 64 hex digits or empty, got {digest!r}")
+        require(
+            self.schema_version == SCHEMA_VERSION,
+            f"manifest schema version {self.schema_version!r} is not {SCHEMA_VERSION}, the one this solov2-edge reads; "
+            "install the version that wrote it or convert again",
+        )
+
+    def to_json(self) -> str:
+        """Return the manifest as indented JSON text."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Read :meth:`to_json` text.
+
+        Raises:
+            InputError: not JSON, another schema version, or a field that is unknown, missing or out of range.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"the manifest is not JSON ({error}); convert the checkpoint again") from error
+        require(isinstance(data, Mapping), "the manifest must be a JSON object; convert the checkpoint again")
+        version = data.get("schema_version")
+        require(
+            version == SCHEMA_VERSION,
+            f"manifest schema version {version!r} is not {SCHEMA_VERSION}, the one this solov2-edge reads; "
+            "install the version that wrote it or convert again",
+        )
+        known = {f.name for f in fields(cls)}
+        require(set(data) <= known, f"the manifest has unknown fields {sorted(set(data) - known)}")
+        try:
+            values = dict(data)
+            values["spec"] = ModelSpec.from_dict(values["spec"])
+            values["input"] = InputContract(**values["input"])
+            values["outputs"] = tuple(values["outputs"])
+            return cls(**values)
+        except InputError:
+            raise
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the manifest lacks or misspells a field ({error}); convert again") from error
+
+    def embedded(self) -> Manifest:
+        """Return the copy that goes inside the artefact: without its own hash and size."""
+        return replace(self, sha256="", size_bytes=0)
+
+
+def _is_sha256(digest: str) -> bool:
+    return len(digest) == 64 and all(c in "0123456789abcdef" for c in digest)
+
+
+def manifest_path(artefact: str | os.PathLike[str]) -> Path:
+    """Return where the manifest of ``artefact`` lies: the same name with ``.json`` appended."""
+    path = Path(artefact)
+    return path.with_name(path.name + ".json")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file as 64 hex digits, reading 1 MiB at a time."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

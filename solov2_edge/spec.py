@@ -1,0 +1,206 @@
+"""ModelSpec: every number that defines a SOLOv2 network and the frame of reference of its inputs.
+
+Reference: Wang et al., SOLOv2 (NeurIPS 2020) and the authors' released code; where text and code differ the
+code is followed (the Gaussian decay, the 0.05 and top-100 cuts, DCN in the last tower convolution only, six
+discrete training scales). Standard library only: devices read specs too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from solov2_edge.errors import InputError, require
+
+__all__ = ["BackboneSpec", "ModelSpec"]
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
+IMAGENET_STD = (58.395, 57.12, 57.375)  # RGB, 0..255
+
+
+def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
+    require(value in allowed, f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _positive(name: str, values: tuple[int, ...], count: int) -> None:
+    good = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
+    require(good and len(values) == count, f"{name} must be {count} positive integers, got {values!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneSpec:
+    """A residual network of four stages with outputs C2..C5 at 1/4, 1/8, 1/16 and 1/32 of the input.
+
+    Attributes:
+        block: ``"basic"`` (two 3x3) or ``"bottleneck"`` (1x1, 3x3, 1x1 with four times the width at its end).
+        depths: blocks per stage.
+        widths: inner width per stage; a bottleneck's output is four times as wide.
+        stem_width: channels after the stem.
+        stem: ``"conv7"`` (7x7 stride 2, then 3x3 stride-2 max pool: ResNet) or ``"conv3x2"`` (two 3x3 stride-2
+            convolutions, no pooling: cheaper at small widths).
+        style: ``"pytorch"`` puts a bottleneck's stride on its 3x3, ``"caffe"`` on its first 1x1.
+        dcn: ``"none"``, ``"v1"`` (18 offset channels) or ``"v2"`` (27: offsets and modulation), in the 3x3 of
+            every bottleneck of stages 2-4 (res3-res5).
+    """
+
+    block: str = "basic"
+    depths: tuple[int, int, int, int] = (2, 2, 2, 2)
+    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
+    stem_width: int = 64
+    stem: str = "conv7"
+    style: str = "pytorch"
+    dcn: str = "none"
+
+    def __post_init__(self) -> None:
+        _one_of("backbone.block", self.block, ("basic", "bottleneck"))
+        _one_of("backbone.stem", self.stem, ("conv7", "conv3x2"))
+        _one_of("backbone.style", self.style, ("pytorch", "caffe"))
+        _one_of("backbone.dcn", self.dcn, ("none", "v1", "v2"))
+        _positive("backbone.depths", self.depths, 4)
+        _positive("backbone.widths", self.widths, 4)
+        _positive("backbone.stem_width", (self.stem_width,), 1)
+        if self.dcn != "none":
+            require(
+                self.block == "bottleneck",
+                f"backbone.dcn={self.dcn!r} needs bottleneck blocks, got {self.block!r}; use dcn='none'",
+            )
+
+    @property
+    def out_channels(self) -> tuple[int, int, int, int]:
+        """Channels of C2..C5."""
+        expansion = 4 if self.block == "bottleneck" else 1
+        a, b, c, d = self.widths
+        return (a * expansion, b * expansion, c * expansion, d * expansion)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One SOLOv2 network. A family of widths, not a list of special cases; see ``variants`` for the named ones.
+
+    Attributes:
+        name: name of the variant, for example ``"light-448-r18"``.
+        class_names: one name per class channel, in channel order.
+        backbone: the residual network.
+        pyramid_width: channels of P2..P6.
+        tower_depth: 3x3 convolutions in each head tower (class and kernel) before its output convolution.
+        tower_width: channels of the towers.
+        tower_dcn: deformable flavour of the **last** convolution of both towers.
+        mask_width: hidden channels of the mask feature branch.
+        mask_channels: E, channels of the mask features, equal to the length of a 1x1 dynamic kernel.
+        norm_groups: groups of every GroupNorm (32 in the reference).
+        grids: cells per side of each level's grid (S_l x S_l cells).
+        strides: stride of the map each grid is resized from; also the area filter's bound in quarter-scale pixels.
+        scale_ranges: (low, high) per level, inclusive, in resized-input pixels: an object trains on the levels whose
+            range holds sqrt(box width x box height).
+        resize_box: (short, long) in pixels; a frame is scaled until it touches the box from inside, aspect kept.
+        train_short_sides: short sides a training picture is scaled to, long side capped by ``resize_box``.
+        mean, std: per channel in ``channel_order``, of pixel values 0..255.
+        channel_order: ``"rgb"`` or ``"bgr"`` (AdelaiDet's Caffe-style weights).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    backbone: BackboneSpec = BackboneSpec()
+    pyramid_width: int = 256
+    tower_depth: int = 2
+    tower_width: int = 256
+    tower_dcn: str = "none"
+    mask_width: int = 128
+    mask_channels: int = 128
+    norm_groups: int = 32
+    grids: tuple[int, ...] = (40, 36, 24, 16, 12)
+    strides: tuple[int, ...] = (8, 8, 16, 32, 32)
+    scale_ranges: tuple[tuple[float, float], ...] = ((1, 56), (28, 112), (56, 224), (112, 448), (224, 896))
+    resize_box: tuple[int, int] = (448, 768)
+    train_short_sides: tuple[int, ...] = (512, 480, 448, 416, 384, 352)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    channel_order: str = "rgb"
+
+    def __post_init__(self) -> None:
+        require(bool(self.name), "name must not be empty; give the variant a name")
+        require(len(self.class_names) >= 1, "class_names must hold at least one name, got none")
+        require(
+            all(isinstance(name, str) and name for name in self.class_names),
+            f"class_names must be non-empty strings, got {self.class_names!r}",
+        )
+        widths = (self.pyramid_width, self.tower_depth, self.tower_width, self.mask_width, self.mask_channels)
+        _positive("pyramid, tower and mask sizes", widths, 5)
+        _positive("norm_groups", (self.norm_groups,), 1)
+        for label, width in (("tower", self.tower_width), ("mask", self.mask_width), ("mask", self.mask_channels)):
+            require(
+                width % self.norm_groups == 0,
+                f"{label} width {width} must be a multiple of norm_groups {self.norm_groups}; change one of them",
+            )
+        _one_of("tower_dcn", self.tower_dcn, ("none", "v1", "v2"))
+        for label, values in (("grids", self.grids), ("strides", self.strides)):
+            _positive(label, values, 5)
+        require(
+            len(self.scale_ranges) == 5 and all(len(r) == 2 and 0 <= r[0] < r[1] for r in self.scale_ranges),
+            f"scale_ranges must be 5 rising (low, high) pairs, got {self.scale_ranges!r}",
+        )
+        _positive("resize_box", self.resize_box, 2)
+        require(
+            self.resize_box[0] <= self.resize_box[1],
+            f"resize_box is (short, long), got {self.resize_box!r}; swap the two",
+        )
+        require(
+            len(self.train_short_sides) >= 1 and all(s > 0 for s in self.train_short_sides),
+            f"train_short_sides must hold positive pixel counts, got {self.train_short_sides!r}",
+        )
+        require(
+            len(self.mean) == 3 and len(self.std) == 3 and all(s > 0 for s in self.std),
+            f"mean and std must hold 3 numbers with std > 0, got {self.mean!r} and {self.std!r}",
+        )
+        _one_of("channel_order", self.channel_order, ("rgb", "bgr"))
+
+    @property
+    def num_classes(self) -> int:
+        """Class channels of the head; there is no background channel."""
+        return len(self.class_names)
+
+    @property
+    def num_cells(self) -> int:
+        """Grid cells over all levels: rows of class scores and kernels (3872 for the reference's grids)."""
+        return sum(s * s for s in self.grids)
+
+    @property
+    def dcn(self) -> str:
+        """Deformable flavour of the network: ``"none"``, ``"v1"`` or ``"v2"``."""
+        return self.backbone.dcn if self.backbone.dcn != "none" else self.tower_dcn
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready plain data; :meth:`from_dict` reads it back to an equal spec."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ModelSpec:
+        """Rebuild a spec from :meth:`to_dict` data, lists allowed where tuples stood.
+
+        Raises:
+            InputError: a field is unknown, missing or out of range.
+        """
+        if not isinstance(data, Mapping):
+            raise InputError(f"a model spec must be a JSON object, got {type(data).__name__}; re-export the artefact")
+        values = dict(data)
+        backbone = values.pop("backbone", None)
+        if backbone is not None:
+            values["backbone"] = _build(BackboneSpec, backbone, "backbone")
+        return _build(cls, values, "model spec")
+
+
+def _build(cls: type[Any], data: Any, where: str) -> Any:
+    """Construct a dataclass from JSON data; unknown and missing fields become one sentence."""
+    require(isinstance(data, Mapping), f"{where} must be a JSON object, got {type(data).__name__}")
+    known = {f.name for f in fields(cls)}
+    unknown = sorted(set(data) - known)
+    require(not unknown, f"{where} has unknown fields {unknown}; it was written by another version of solov2-edge")
+    try:
+        return cls(**{key: _freeze(value) for key, value in data.items()})
+    except TypeError as error:
+        raise InputError(f"{where} is not valid: {error}") from error
+
+
+def _freeze(value: Any) -> Any:
+    return tuple(_freeze(item) for item in value) if isinstance(value, list | tuple) else value
