@@ -1,0 +1,109 @@
+"""Deformable convolution, v1 and v2, in plain PyTorch.
+
+References: Dai et al., Deformable Convolutional Networks (ICCV 2017) for v1; Zhu et al., Deformable ConvNets v2
+(CVPR 2019) for the modulation. Channel layout and sampling as in mmcv's operator, which the published weights use.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["OFFSET_CHANNELS", "DeformConv2d", "deform_conv2d", "split_offset"]
+
+KERNEL = 3  # every deformable convolution of the family is 3x3
+TAPS = KERNEL * KERNEL
+OFFSET_CHANNELS = {"v1": 2 * TAPS, "v2": 3 * TAPS}
+
+
+def deform_conv2d(
+    images: Tensor, offset: Tensor, weight: Tensor, stride: int, padding: int, modulation: Tensor | None = None
+) -> Tensor:
+    """Convolve with each tap of the kernel moved by its own offset; no bias, dilation 1, one deformable group.
+
+    Tap t samples at ``stride * out - padding + (t // 3, t % 3) + (dy, dx)``, bilinearly, each neighbour outside the
+    image counting 0.
+
+    Args:
+        images: (n, C, H, W) float.
+        offset: (n, 18, oh, ow) float, in input pixels; channel 2t is dy and 2t + 1 is dx of tap t, taps row-major.
+        weight: (O, C, 3, 3) float.
+        stride: step of the output grid in input pixels.
+        padding: zero border in input pixels.
+        modulation: (n, 9, oh, ow) in [0, 1], a factor per tap (v2), or None (v1).
+
+    Returns:
+        (n, O, oh, ow) float.
+    """
+    n, channels, height, width = images.shape
+    out_h, out_w = offset.shape[-2:]
+    taps = torch.arange(TAPS, device=images.device)
+    rows = torch.arange(out_h, device=images.device) * stride - padding
+    cols = torch.arange(out_w, device=images.device) * stride - padding
+    base_y = rows[None, :, None] + (taps // KERNEL)[:, None, None]  # (9, oh, 1)
+    base_x = cols[None, None, :] + (taps % KERNEL)[:, None, None]  # (9, 1, ow)
+    shifts = offset.view(n, TAPS, 2, out_h, out_w)
+    y = shifts[:, :, 0] + base_y
+    x = shifts[:, :, 1] + base_x  # (n, 9, oh, ow)
+
+    flat = images.flatten(2)  # (n, C, H * W)
+    top, left = y.floor(), x.floor()
+    below, right = y - top, x - left
+    columns: Tensor | None = None
+    # Corners and products in mmcv's order, so that float32 rounds alike.
+    for corner_y, weight_y in ((top, 1 - below), (top + 1, below)):
+        for corner_x, weight_x in ((left, 1 - right), (left + 1, right)):
+            inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
+            factor = weight_y * weight_x * inside
+            index = corner_y.clamp(0, height - 1) * width + corner_x.clamp(0, width - 1)
+            index = index.long().view(n, 1, -1).expand(-1, channels, -1)
+            part = flat.gather(2, index) * factor.view(n, 1, -1)
+            columns = part if columns is None else columns + part
+    assert columns is not None  # the loops above run four times; this is for the type checker
+    columns = columns.view(n, channels, TAPS, out_h * out_w)
+    if modulation is not None:
+        columns = columns * modulation.view(n, 1, TAPS, out_h * out_w)
+    out = weight.flatten(1) @ columns.flatten(1, 2)  # (O, C * 9) @ (n, C * 9, oh * ow)
+    return out.view(n, -1, out_h, out_w)
+
+
+def split_offset(predicted: Tensor, flavour: str) -> tuple[Tensor, Tensor | None]:
+    """Split the offset convolution's output into offsets (n, 18, oh, ow) and modulation (n, 9, oh, ow) or None.
+
+    The first 18 channels are offsets in both flavours; v2's last 9 pass a sigmoid, without a factor 2.
+    """
+    if flavour == "v1":
+        return predicted, None
+    return predicted[:, : 2 * TAPS], predicted[:, 2 * TAPS :].sigmoid()
+
+
+class DeformConv2d(nn.Module):
+    """A 3x3 deformable convolution without bias, padding 1; offsets come from its child ``conv_offset``.
+
+    Parameter names are mmdetection's: ``weight``, ``conv_offset.weight`` (18 rows for v1, 27 for v2) and
+    ``conv_offset.bias``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, flavour: str = "v1") -> None:
+        super().__init__()
+        self.flavour = flavour
+        self.stride = stride
+        self.padding = 1
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, KERNEL, KERNEL))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        self.conv_offset = nn.Conv2d(in_channels, OFFSET_CHANNELS[flavour], KERNEL, stride, padding=1)
+        # Zero offsets make a fresh layer an ordinary convolution.
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)  # type: ignore[arg-type]  # Conv2d's bias is typed optional; it is on
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (n, C, H, W) to (n, O, H / stride, W / stride)."""
+        offset, modulation = split_offset(self.conv_offset(images), self.flavour)
+        return deform_conv2d(images, offset, self.weight, self.stride, self.padding, modulation)
+
+
+def conv3x3(in_channels: int, out_channels: int, stride: int = 1, dcn: str = "none") -> nn.Module:
+    """Return a bias-free 3x3 convolution of padding 1, deformable unless ``dcn`` is ``"none"``."""
+    if dcn == "none":
+        return nn.Conv2d(in_channels, out_channels, KERNEL, stride, padding=1, bias=False)
+    return DeformConv2d(in_channels, out_channels, stride, dcn)
