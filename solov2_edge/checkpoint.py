@@ -24,13 +24,12 @@ from solov2_edge.manifest import sha256_of
 from solov2_edge.model import SOLOv2
 from solov2_edge.recognise import mismatch
 from solov2_edge.spec import ModelSpec
-from solov2_edge.state_files import SPEC_KEY, Contents, read_contents
+from solov2_edge.state_files import LICENCE_KEY, SPEC_KEY, Contents, read_contents
 from solov2_edge.zoo import licence_of
 
 __all__ = ["Checkpoint", "expected_shapes", "load_model", "read_checkpoint", "save_checkpoint"]
 
 _COUNTER = "num_batches_tracked"
-_LICENCE_KEY = "licence"
 # A running variance may leave float16's range and its small values its precision; both are a few kilobytes.
 _ALWAYS_FLOAT32 = ("running_mean", "running_var")
 
@@ -83,7 +82,7 @@ def read_checkpoint(
     except InputError as error:
         raise InputError(f"{path} cannot be used: {error}") from error
     digest = sha256_of(path)
-    licence = contents.metadata.get(_LICENCE_KEY) or licence_of(contents.family, digest)
+    licence = contents.metadata.get(LICENCE_KEY) or licence_of(contents.family, digest)
     return Checkpoint(contents.spec, state, contents.family, path, digest, licence, contents.meta)
 
 
@@ -126,7 +125,7 @@ def save_checkpoint(
     from safetensors.torch import save
 
     require(dtype in ("float32", "float16"), f"dtype must be float32 or float16, got {dtype!r}")
-    reserved = sorted({SPEC_KEY, _LICENCE_KEY, "format"} & set(metadata or {}))
+    reserved = sorted({SPEC_KEY, LICENCE_KEY, "format"} & set(metadata or {}))
     require(not reserved, f"metadata must not use the names {reserved}; they are taken")
     weights = {name: tensor.detach() for name, tensor in state.items() if not name.endswith(_COUNTER)}
     wrong = mismatch(expected_shapes(spec), {name: tuple(tensor.shape) for name, tensor in weights.items()})
@@ -137,7 +136,7 @@ def save_checkpoint(
         kept = torch.float32 if name.endswith(_ALWAYS_FLOAT32) else target
         tensors[name] = tensor.to("cpu", kept).contiguous().clone()
         _require_finite(name, tensors[name], f"as {str(kept).removeprefix('torch.')} ")
-    words = {**(metadata or {}), SPEC_KEY: json.dumps(spec.to_dict()), _LICENCE_KEY: licence, "format": "pt"}
+    words = {**(metadata or {}), SPEC_KEY: json.dumps(spec.to_dict()), LICENCE_KEY: licence, "format": "pt"}
     write_aside(path, save(tensors, words))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,9 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind:
     if path.is_dir():
         raise InputError(f"{path} is a directory; give the file inside it")
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a device or a pipe; give a file on disk")  # opening a pipe could wait forever
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
     except FileNotFoundError:
@@ -64,7 +67,7 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     if not head:
         raise InputError(f"{path} is empty (0 bytes); download or copy it again")
-    return _of_head(path, head, size)
+    return _of_head(path, head, status.st_size)
 
 
 def _of_head(path: Path, head: bytes, size: int) -> FileKind:
@@ -113,5 +116,5 @@ def _text_kind(head: bytes) -> str:
         return "an XML file"
     printable = sum(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head)
     if printable >= 0.97 * len(head):
-        return "a JSON text" if start[:1] in (b"{", b"[") else "a text file"
-    return "no format this program knows"
+        return "a JSON text" if start[:1] == b"{" else "a text file"
+    return "an unknown kind of binary file"

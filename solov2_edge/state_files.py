@@ -23,9 +23,10 @@ from solov2_edge.stored import PickledFile, StoredTensor
 from solov2_edge.torch_files import open_pickled
 from solov2_edge.training_meta import TrainingMeta, training_meta
 
-__all__ = ["SPEC_KEY", "Contents", "read_contents"]
+__all__ = ["LICENCE_KEY", "SPEC_KEY", "Contents", "read_contents"]
 
 SPEC_KEY = "solov2_edge.spec"
+LICENCE_KEY = "licence"
 _CAFFE_MEAN = 103.53  # blue first: the mean of Caffe-style weights, 0..255
 _SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
@@ -160,7 +161,8 @@ def _safetensors(path: Path) -> Iterator[tuple[dict[str, StoredTensor], dict[str
 def _of_safetensors(
     stored: dict[str, StoredTensor], metadata: dict[str, str], variant: str | None, class_names: tuple[str, ...] | None
 ) -> Contents:
-    facts: dict[str, Any] = {"weights": "safetensors", "metadata": {k: v for k, v in metadata.items() if k != SPEC_KEY}}
+    words = {key: value for key, value in metadata.items() if key not in (SPEC_KEY, LICENCE_KEY, "format")}
+    facts: dict[str, Any] = {"weights": "safetensors", "metadata": words}
     if SPEC_KEY not in metadata:
         return _recognised(stored, TrainingMeta(), variant, class_names, facts)
     try:

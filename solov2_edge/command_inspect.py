@@ -1,0 +1,146 @@
+"""``solov2-edge inspect FILE``: what a checkpoint or an artefact is."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from solov2_edge.console import CommandResult, Console
+from solov2_edge.errors import InputError
+from solov2_edge.file_kind import file_kind
+from solov2_edge.manifest import METADATA_KEY, Manifest, sha256_of
+from solov2_edge.spec import ModelSpec
+
+__all__ = ["add_arguments", "run"]
+
+_SHOWN_CLASSES = 5
+_SHOWN_OPS = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the verb's arguments."""
+    parser.add_argument("file", metavar="FILE", help="a checkpoint or an artefact")
+    parser.add_argument("--variant", metavar="NAME", help="variant to assume where tensors leave a choice")
+
+
+def run(args: argparse.Namespace, console: Console) -> CommandResult:
+    """Describe the file by its content; its name plays no part."""
+    path = Path(args.file)
+    kind = file_kind(path)
+    if kind.kind == "onnx":
+        data = _onnx(path)
+    elif kind.kind in ("torch-zip", "pickle", "safetensors"):
+        data = _checkpoint(path, args.variant)
+    else:
+        manifest = _sidecar(path)
+        if manifest is None:
+            raise InputError(f"{path} looks like {kind.text}; expected a checkpoint or an artefact of solov2-edge")
+        data = {"kind": f"{manifest.format} artefact", **_of_manifest(manifest)}
+    data = {"file": str(path), **data, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    for key, value in data.items():
+        if value not in (None, "", {}, []):
+            console.say(f"{key.replace('_', ' '):<16} {_words(key, value)}")
+    return CommandResult(data)
+
+
+def _checkpoint(path: Path, variant: str | None) -> dict[str, Any]:
+    from solov2_edge.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path, variant)
+    learnt = [t for name, t in checkpoint.state.items() if not name.endswith(("running_mean", "running_var"))]
+    return {
+        "kind": "checkpoint",
+        "family": checkpoint.family,
+        **_of_spec(checkpoint.spec),
+        "parameters": sum(tensor.numel() for tensor in learnt),
+        "dtype": checkpoint.meta.get("dtype"),
+        "licence": checkpoint.licence,
+        "meta": {key: value for key, value in checkpoint.meta.items() if key != "dtype"},
+    }
+
+
+def _of_spec(spec: ModelSpec) -> dict[str, Any]:
+    return {
+        "variant": spec.name,
+        "classes": spec.num_classes,
+        "class_names": list(spec.class_names),
+        "dcn": spec.dcn,
+        "resize_box": list(spec.resize_box),
+        "grids": list(spec.grids),
+        "channel_order": spec.channel_order,
+    }
+
+
+def _of_manifest(manifest: Manifest) -> dict[str, Any]:
+    contract = manifest.input
+    return {
+        **_of_spec(manifest.spec),
+        "precision": manifest.precision,
+        "input": f"{contract.kind} {contract.name!r} {contract.height}x{contract.width} (H x W)",
+        "outputs": list(manifest.outputs),
+        "dcn_lowering": manifest.dcn_lowering,
+        "parity": manifest.parity,
+        "calibration": manifest.calibration,
+        "source_sha256": manifest.source_sha256,
+        "tools": manifest.tools,
+        "licence": manifest.weights_licence,
+    }
+
+
+def _sidecar(path: Path) -> Manifest | None:
+    from solov2_edge.runtime.artefact import read_sidecar
+
+    return read_sidecar(path)
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    """Describe an ONNX file: its manifest where it has one, its operators where the onnx package is installed."""
+    from solov2_edge.runtime.artefact import agreed_manifest
+
+    try:
+        embedded, graph = _read_onnx(path)
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        embedded, graph = None, {"note": "operators need the onnx package: pip install 'solov2-edge[convert]'"}
+    sidecar = _sidecar(path)
+    if sidecar is None and embedded is None:
+        origin = {"kind": "ONNX model", "manifest": "none: not made by solov2-edge, or its manifest was not read"}
+        return {**origin, **graph}
+    return {"kind": "ONNX artefact", **_of_manifest(agreed_manifest(path, sidecar, embedded)), **graph}
+
+
+def _read_onnx(path: Path) -> tuple[str | None, dict[str, Any]]:
+    """Return the manifest text inside an ONNX file and facts about its graph; weights elsewhere are not opened."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
+
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{path} looks like an ONNX model but cannot be parsed; it is truncated or damaged") from error
+    embedded = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
+    facts = {
+        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "ops": dict(Counter(node.op_type for node in model.graph.node).most_common()),
+    }
+    return embedded, facts
+
+
+def _words(key: str, value: Any) -> str:
+    """Return a value for people: long lists shortened, sizes with thousands marked."""
+    if key == "class_names":
+        more = ", ..." if len(value) > _SHOWN_CLASSES else ""
+        return ", ".join(value[:_SHOWN_CLASSES]) + more
+    if key == "resize_box":
+        return f"{value[0]} x {value[1]} (short x long)"
+    if key == "ops":
+        shown = [f"{name} {count}" for name, count in list(value.items())[:_SHOWN_OPS]]
+        return ", ".join(shown) + (f" and {len(value) - _SHOWN_OPS} more kinds" if len(value) > _SHOWN_OPS else "")
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_words('', item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
