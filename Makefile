@@ -1,0 +1,64 @@
+# Everything runs from the checkout and leaves only git-ignored folders behind: .venv, .venv-numpy1, .links.
+PYTHON ?= python3
+TEST_WORKERS ?= 2
+QUICKSTART_OUTPUT ?= quickstart-output
+
+PIP := -m pip --disable-pip-version-check --quiet
+READY := .venv/.ready
+READY_NUMPY1 := .venv-numpy1/.ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart test test-quick test-numpy1 lint types bench links clean
+
+help: ## Say what can be made
+	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## Create .venv with everything development needs
+
+$(READY): requirements/ci.txt pyproject.toml
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make needs Python 3.11 or newer for its pinned tools; point to one with: make PYTHON=/path/to/python3.11")'
+	@test -x .venv/bin/python || { echo "creating .venv"; "$(PYTHON)" -m venv .venv; }
+	@echo "installing PyTorch into .venv (the largest part; minutes the first time)"
+	@.venv/bin/python $(PIP) install "$$(grep '^torch==' requirements/ci.txt)"
+	@echo "installing the other requirements"
+	@.venv/bin/python $(PIP) install -r requirements/ci.txt
+	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(READY_NUMPY1): requirements/numpy1.txt pyproject.toml
+	@test -x .venv-numpy1/bin/python || { echo "creating .venv-numpy1"; "$(PYTHON)" -m venv .venv-numpy1; }
+	@echo "installing the runtime with numpy 1.26 into .venv-numpy1"
+	@.venv-numpy1/bin/python $(PIP) install -r requirements/numpy1.txt
+	@.venv-numpy1/bin/python $(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+quickstart: $(READY) ## Convert, verify, evaluate and segment with the bundled model; ends with a report to open
+	@.venv/bin/solov2-edge quickstart --output "$(QUICKSTART_OUTPUT)"
+
+test: $(READY) test-numpy1 ## Run all tests, the runtime's also under numpy 1.26
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS)
+
+test-quick: $(READY) ## Run the tests that take less than about ten seconds each
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow"
+
+test-numpy1: $(READY_NUMPY1) ## Run the tests of the runtime and the demos without torch, under numpy 1.26
+	OMP_NUM_THREADS=1 .venv-numpy1/bin/python -m pytest -n $(TEST_WORKERS) tests/runtime tests/demos
+
+lint: $(READY) ## Check style and formatting
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+types: $(READY) links ## Check types, strictly
+	.venv/bin/python -m mypy -p solov2_edge
+	.venv/bin/python -m mypy --explicit-package-bases tests
+
+bench: $(READY) ## Time what speed promises are made of; each prints its ratios
+	@for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file" || exit 1; done
+
+links: ## Build .links/, the tree as it is imported, for mypy and editors
+	@rm -rf .links && mkdir -p .links/solov2_edge
+	@cd .links/solov2_edge && ln -s ../../solov2_edge/* ../../converters ../../runtime ../../demos .
+
+clean: ## Remove what the other targets made
+	rm -rf .venv .venv-numpy1 .links quickstart-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,113 @@
+"""``solov2-edge eval``: COCO mask AP of artefacts and checkpoints, with a gate on what conversion cost."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from solov2_edge.choices import require_positive
+from solov2_edge.command_segment import add_segmenter_arguments, segmenter_options
+from solov2_edge.console import CommandResult, Console
+from solov2_edge.errors import GateError, InputError
+from solov2_edge.opening import open_segmenter
+
+__all__ = ["add_arguments", "run"]
+
+COLUMNS = {
+    "AP": "ap",
+    "AP50": "ap50",
+    "AP75": "ap75",
+    "small": "ap_small",
+    "medium": "ap_medium",
+    "large": "ap_large",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("models", nargs="+", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="JSON", help="COCO instance annotations")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the annotated pictures")
+    parser.add_argument("--baseline", type=Path, metavar="A", help="what the others are compared with")
+    parser.add_argument("--max-drop", type=float, metavar="POINTS", help="fail (exit 3) if AP falls further below it")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
+    parser.add_argument(
+        "--max-detections", type=int, default=100, metavar="N", help="detections per picture that count (100)"
+    )
+    add_segmenter_arguments(parser)
+
+
+def run(args: argparse.Namespace, console: Console) -> CommandResult:
+    """Evaluate each, one after the other; exit code 3 if one falls too far below the baseline."""
+    if args.max_drop is not None and args.baseline is None:
+        raise InputError("--max-drop needs --baseline: name the artefact or checkpoint the drop is counted from")
+    if args.max_drop is not None and not args.max_drop >= 0:
+        raise InputError(f"--max-drop must be a number of AP points of at least 0, got {args.max_drop}")
+    require_positive("--limit", args.limit)
+    require_positive("--max-detections", args.max_detections)
+    options = segmenter_options(args)
+    options.setdefault("max_instances", args.max_detections)
+
+    models = list(dict.fromkeys([*([args.baseline] if args.baseline else []), *args.models]))
+    if args.baseline is not None and len(models) < 2:
+        raise InputError(f"nothing to compare with the baseline {args.baseline}: name another artefact")
+    rows = [_evaluate(model, args, options, console) for model in models]
+    _print(rows, console)
+    data: dict[str, Any] = {"annotations": args.annotations, "results": rows}
+    if args.baseline is None:
+        return CommandResult(data)
+    data |= _gate(rows, args.max_drop)
+    console.say(data["verdict"])
+    return CommandResult(data, 0 if data["passed"] else GateError.exit_code)
+
+
+def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], console: Console) -> dict[str, Any]:
+    from solov2_edge.runtime.evaluate import evaluate
+
+    segment = open_segmenter(model, **options)
+    with console.counter(model.name) as progress:
+        result = evaluate(
+            segment,
+            args.annotations,
+            args.images,
+            max_detections=args.max_detections,
+            limit=args.limit,
+            progress=progress,
+        )
+    return {"model": model, **result.to_dict()}
+
+
+def _print(rows: list[dict[str, Any]], console: Console) -> None:
+    header = ("model", *COLUMNS, "pictures", "objects")
+    body = [
+        (
+            row["model"].name,
+            # COCO says -1 where no object is of that size.
+            *(f"{row[key]:.1f}" if row[key] >= 0 else "-" for key in COLUMNS.values()),
+            str(row["pictures"]),
+            str(row["instances"]),
+        )
+        for row in rows
+    ]
+    console.table(header, body)
+
+
+def _gate(rows: list[dict[str, Any]], max_drop: float | None) -> dict[str, Any]:
+    """Compare every row with the first, the baseline; AP is in points of 100."""
+    baseline, others = rows[0], rows[1:]
+    for row in others:
+        row["drop"] = baseline["ap"] - row["ap"]
+    worst = max(others, key=lambda row: float(row["drop"]))
+    passed = max_drop is None or worst["drop"] <= max_drop
+    moved = f"{worst['model'].name} is {abs(worst['drop']):.2f} points {'below' if worst['drop'] >= 0 else 'above'}"
+    verdict = f"{moved} {baseline['model'].name}"
+    if max_drop is not None:
+        verdict = f"{'PASSED' if passed else 'FAILED'}: {verdict}, at most {max_drop:g} below are allowed"
+    return {
+        "baseline": baseline["model"],
+        "max_drop": max_drop,
+        "worst_drop": worst["drop"],
+        "passed": passed,
+        "verdict": verdict,
+    }

@@ -1,0 +1,94 @@
+"""``solov2-edge segment``: pictures in; overlays, one COCO file and LabelMe documents out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from solov2_edge.choices import require_positive
+from solov2_edge.console import CommandResult, Console
+from solov2_edge.errors import InputError
+from solov2_edge.files import output_folder
+from solov2_edge.opening import open_segmenter
+
+__all__ = ["add_arguments", "add_segmenter_arguments", "run", "segmenter_options"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("model", type=Path, metavar="ARTEFACT", help="artefact, or a checkpoint (runs in PyTorch)")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures and folders of pictures")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the results")
+    add_segmenter_arguments(parser)
+    parser.add_argument("--no-overlay", action="store_true", help="write no overlay pictures")
+    parser.add_argument("--no-labelme", action="store_true", help="write no LabelMe documents")
+    parser.add_argument("--no-coco", action="store_true", help="write no COCO file")
+    parser.add_argument("--no-labels", action="store_true", help="draw no tags on the overlays")
+    parser.add_argument("--overlay-scale", type=int, default=1, metavar="N", help="magnify overlays N times")
+
+
+def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options every verb shares that opens something to segment with."""
+    parser.add_argument("--score-threshold", type=float, metavar="P", help="least class score of a candidate, 0..1")
+    parser.add_argument("--keep-threshold", type=float, metavar="P", help="least score after Matrix NMS, 0..1")
+    parser.add_argument("--mask-threshold", type=float, metavar="P", help="least mask probability, 0..1")
+    parser.add_argument("--max-instances", type=int, metavar="N", help="most instances per picture")
+    parser.add_argument("--nms-kernel", choices=("gaussian", "linear"), help="decay of Matrix NMS")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the network")
+    parser.add_argument("--providers", nargs="+", metavar="NAME", help="execution providers, first choice first")
+
+
+def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what :func:`add_segmenter_arguments` collected, as keyword options; what was not given stays default."""
+    for option in ("max_instances", "threads"):
+        require_positive("--" + option.replace("_", "-"), getattr(args, option))
+    names = ("score_threshold", "keep_threshold", "mask_threshold", "max_instances", "nms_kernel", "threads")
+    options = {name: getattr(args, name) for name in (*names, "providers")}
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def run(args: argparse.Namespace, console: Console) -> CommandResult:
+    """Segment every picture; bad ones are named at the end, with exit code 2."""
+    from solov2_edge.demos.image import Outputs, expand_pictures, segment_pictures
+
+    require_positive("--overlay-scale", args.overlay_scale)
+    outputs = Outputs(
+        not args.no_overlay, not args.no_labelme, not args.no_coco, not args.no_labels, args.overlay_scale
+    )
+    if not (outputs.overlay or outputs.labelme or outputs.coco):
+        raise InputError("--no-overlay, --no-labelme and --no-coco together leave nothing to write; drop one of them")
+    pictures = expand_pictures(args.images)
+    segment = open_segmenter(args.model, **segmenter_options(args))
+    folder = output_folder(args.output)
+    walk = console.track(pictures, len(pictures), "pictures")
+    done = segment_pictures(segment, walk, folder, outputs, lambda: segment.timings)
+
+    good = [picture for picture in done if not picture.error]
+    failed = [picture for picture in done if picture.error]
+    for picture in good:
+        total = sum((picture.timings or {}).values())
+        console.say(f"{picture.path}: {picture.instances} instances, {total:.0f} ms")
+    for picture in failed:
+        # Part of the result, so --quiet does not hide it; and stderr, so that it is seen when stdout is piped.
+        console.complain(picture.error)
+    console.say(f"{len(good)} of {len(done)} pictures segmented into {folder}")
+    data = {
+        "output": folder,
+        "pictures": [
+            {
+                "path": picture.path,
+                "height": picture.height,
+                "width": picture.width,
+                "instances": picture.instances,
+                "timings_ms": picture.timings,
+                "files": list(picture.files),
+            }
+            for picture in good
+        ],
+        "failed": [{"path": picture.path, "error": picture.error} for picture in failed],
+    }
+    if failed:
+        data["error"] = f"{len(failed)} of {len(done)} pictures could not be segmented"
+        data["exit_code"] = InputError.exit_code
+    return CommandResult(data, InputError.exit_code if failed else 0)

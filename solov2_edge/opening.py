@@ -1,0 +1,87 @@
+"""One door for everything that segments: a checkpoint opens as the PyTorch reference, an artefact in its engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from solov2_edge.errors import InputError, require
+from solov2_edge.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from solov2_edge.runtime.instances import Instances
+    from solov2_edge.runtime.session import RawOutputs
+
+__all__ = ["CHECKPOINT_SUFFIXES", "AnySegmenter", "is_checkpoint", "open_segmenter"]
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
+
+
+class AnySegmenter(Protocol):
+    """What a PyTorch reference and a runtime segmenter have in common.
+
+    Attributes:
+        spec: the network.
+        timings: milliseconds of the last frame: ``preprocess``, ``network``, ``decode``.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...  # noqa: D102 - said above
+
+    @property
+    def timings(self) -> dict[str, float]: ...  # noqa: D102 - said above
+
+    def __call__(self, frame: NDArray[np.uint8]) -> Instances:
+        """Segment a BGR uint8 (H, W, 3) frame."""
+        ...
+
+    def raw(self, frame: NDArray[np.uint8]) -> RawOutputs:
+        """Return the network's outputs for a frame, undecoded."""
+        ...
+
+
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Tell from its suffix whether ``path`` is a checkpoint, as opposed to a converted artefact."""
+    return Path(path).suffix.lower() in CHECKPOINT_SUFFIXES
+
+
+def open_segmenter(
+    path: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    providers: Sequence[str] | None = None,
+    **decode_options: Any,
+) -> AnySegmenter:
+    """Open a checkpoint or an artefact for segmentation.
+
+    Args:
+        path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx``).
+        threads: threads of the network; default: the engine's choice.
+        providers: ONNX Runtime execution providers, first choice first; artefacts only.
+        decode_options: fields of :class:`solov2_edge.runtime.decode.DecodeOptions`.
+
+    Raises:
+        InputError: no such file, not a usable one, or an option that does not apply to it.
+        MissingDependencyError: the engine is not installed.
+    """
+    require(Path(path).exists(), f"{os.fspath(path)}: no such file")
+    if not is_checkpoint(path):
+        from solov2_edge.runtime import load
+
+        return cast(AnySegmenter, load(path, threads=threads, providers=providers, **decode_options))
+    if providers is not None:
+        raise InputError(
+            f"execution providers are for artefacts; {os.fspath(path)} is a checkpoint and runs in PyTorch"
+        )
+    import torch
+
+    from solov2_edge.reference import load_reference
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return cast(AnySegmenter, load_reference(path, **decode_options))
