@@ -1,0 +1,217 @@
+"""COCO mask AP of anything that segments, by pycocotools, in points of 100."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solov2_edge.errors import InputError, MissingDependencyError, require
+from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.pictures import read_picture
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["Evaluation", "evaluate"]
+
+_IOU_50, _IOU_75 = 0, 5  # indices into pycocotools' IoU thresholds 0.5, 0.55, ..., 0.95
+_AREAS = ("all", "small", "medium", "large")  # pycocotools' order; bounds 32^2 and 96^2 pixels of the picture
+_UNDEFINED = -1.0  # COCO's own mark for an AP over no objects
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What one evaluation found.
+
+    Attributes:
+        ap: mask AP over IoU 0.50:0.05:0.95, in points of 100, averaged over every category that has an object in the
+            evaluated pictures.
+        ap50: AP at IoU 0.5.
+        ap75: AP at IoU 0.75.
+        ap_small, ap_medium, ap_large: AP of objects below 32^2, up to 96^2 and above, in pixels of the picture;
+            -1 where there is no such object.
+        pictures: pictures evaluated.
+        instances: annotated objects in them, crowds not counted.
+        detections: instances segmented in them.
+        max_detections: best detections of a picture and category that count.
+    """
+
+    ap: float
+    ap50: float
+    ap75: float
+    ap_small: float
+    ap_medium: float
+    ap_large: float
+    pictures: int
+    instances: int
+    detections: int
+    max_detections: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready plain data."""
+        return asdict(self)
+
+
+def evaluate(
+    segment: Callable[[NDArray[np.uint8]], Instances],
+    annotations: str | PathLike[str],
+    images: str | PathLike[str],
+    *,
+    max_detections: int = 100,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Segment the pictures of a COCO annotation file and return the mask AP.
+
+    Classes meet by name, spaces and underscores equal. A category of the file that the model does not know counts
+    with AP 0 as soon as it has an object; a class of the model that the file does not know is ignored.
+
+    pycocotools' own summary reads AP at exactly 100 detections; here all figures come from its precision table at
+    ``max_detections``, so a dense picture can be judged at more. The segmenter must return that many
+    (``max_instances``), and with the default both are the same.
+
+    Args:
+        segment: BGR uint8 (H, W, 3) -> Instances; a Segmenter or the reference.
+        annotations: COCO instance annotations (JSON).
+        images: folder that holds the pictures, by the file's ``file_name``.
+        max_detections: best detections of a picture and category that count.
+        limit: evaluate the first so many pictures of the file only.
+        progress: called with (pictures done, pictures in all) after each picture.
+
+    Raises:
+        MissingDependencyError: pycocotools is not installed.
+        InputError: the file is not COCO, a picture is missing or of another size than annotated, no object is
+            annotated, or model and file share no class.
+    """
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise MissingDependencyError("pycocotools", "eval", "computing COCO mask AP") from error
+    require(max_detections >= 1, f"max_detections must be at least 1, got {max_detections!r}")
+    require(limit is None or limit >= 1, f"limit must be at least 1 picture, got {limit!r}")
+
+    truth = _read_annotations(Path(annotations))
+    pictures = truth["images"][:limit]
+    chosen = {picture["id"] for picture in pictures}
+    objects = sum(1 for a in truth["annotations"] if a["image_id"] in chosen and not a.get("iscrowd"))
+    require(objects > 0, f"{annotations} annotates no object in the {len(pictures)} pictures to evaluate; AP needs one")
+
+    results: list[dict[str, Any]] = []
+    detections = 0
+    for done, picture in enumerate(pictures, start=1):
+        instances = segment(_read(Path(images), picture))
+        ids = _category_ids(instances.class_names, truth["categories"], annotations)
+        detections += len(instances)
+        known = instances[np.array([ids[label] is not None for label in instances.labels], np.bool_)]
+        results += known.to_coco(picture["id"], [-1 if i is None else i for i in ids])
+        if progress is not None:
+            progress(done, len(pictures))
+
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+        expected, got = COCO(), COCO()
+        expected.dataset = truth
+        got.dataset = {
+            "images": truth["images"],
+            "categories": truth["categories"],
+            "annotations": [{**r, "id": i, "iscrowd": 0} for i, r in enumerate(results, start=1)],
+        }
+        try:
+            expected.createIndex()
+            got.createIndex()
+            judge = COCOeval(expected, got, "segm")
+            judge.params.imgIds = [picture["id"] for picture in pictures]
+            judge.params.maxDets = [max_detections]
+            judge.evaluate()
+            judge.accumulate()
+        except (KeyError, TypeError, IndexError) as error:
+            raise InputError(f"{annotations} has an annotation pycocotools cannot read: {error!r}") from error
+    precision = judge.eval["precision"]  # (IoU thresholds, recalls, categories, areas, maxDets)
+    by_area = {name: _mean(precision[:, :, :, index, 0]) for index, name in enumerate(_AREAS)}
+    return Evaluation(
+        ap=by_area["all"],
+        ap50=_mean(precision[_IOU_50, :, :, 0, 0]),
+        ap75=_mean(precision[_IOU_75, :, :, 0, 0]),
+        ap_small=by_area["small"],
+        ap_medium=by_area["medium"],
+        ap_large=by_area["large"],
+        pictures=len(pictures),
+        instances=objects,
+        detections=detections,
+        max_detections=max_detections,
+    )
+
+
+def _mean(precision: NDArray[np.float64]) -> float:
+    """Return the mean over what is defined, in points; pycocotools marks categories without objects with -1."""
+    defined = precision[precision > -1]
+    return 100 * float(defined.mean()) if defined.size else _UNDEFINED
+
+
+def _read_annotations(path: Path) -> dict[str, Any]:
+    """Return the annotation file's lists, checked as far as every use of them needs."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the annotations {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}); give a COCO instances file") from error
+    needs = {
+        "images": ("id", "file_name"),
+        "categories": ("id", "name"),
+        "annotations": ("id", "image_id", "category_id", "segmentation", "area"),
+    }
+    for key, fields in needs.items():
+        entries = data.get(key) if isinstance(data, dict) else None
+        require(
+            isinstance(entries, list) and all(isinstance(e, dict) and set(fields) <= set(e) for e in entries),
+            f"{path} must be COCO instances with a list {key!r} of objects holding {', '.join(fields)}",
+        )
+    # Some hand-made files leave iscrowd out; pycocotools insists on it.
+    crowds = [{"iscrowd": 0, **annotation} for annotation in data["annotations"]]
+    return {"images": data["images"], "categories": data["categories"], "annotations": crowds}
+
+
+def _read(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
+    """Read one picture and check it against its annotated size, which its masks rely on."""
+    path = folder / picture["file_name"]
+    require(path.is_file(), f"the annotations name a picture that is not there: {path}")
+    frame = read_picture(path)
+    height, width = picture.get("height", frame.shape[0]), picture.get("width", frame.shape[1])
+    require(
+        frame.shape[:2] == (height, width),
+        f"{path} is {frame.shape[0]} x {frame.shape[1]} pixels but annotated as {height} x {width}; "
+        "annotations and picture do not belong together",
+    )
+    return frame
+
+
+def _category_ids(
+    class_names: Sequence[str], categories: list[dict[str, Any]], annotations: str | PathLike[str]
+) -> list[int | None]:
+    """Return the file's category id per class of the model, None where the file lacks the class."""
+    ids = {_key(category["name"]): category["id"] for category in categories}
+    found = [ids.get(_key(name)) for name in class_names]
+    if all(i is None for i in found):
+        raise InputError(
+            f"none of the model's classes ({_list(class_names)}) is a category of {annotations} "
+            f"({_list([str(category['name']) for category in categories])}); rename the categories or take another file"
+        )
+    return found
+
+
+def _key(name: str) -> str:
+    return str(name).replace("_", " ").strip()
+
+
+def _list(names: Sequence[str], shown: int = 8) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
