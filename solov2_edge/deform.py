@@ -63,7 +63,7 @@ def deform_conv2d(
     columns = columns.view(n, channels, TAPS, out_h * out_w)
     if modulation is not None:
         columns = columns * modulation.view(n, 1, TAPS, out_h * out_w)
-    out = weight.flatten(1) @ columns.flatten(1, 2)  # (O, C * 9) @ (n, C * 9, oh * ow)
+    out = torch.stack([torch.mm(weight.flatten(1), image) for image in columns.flatten(1, 2)])
     return out.view(n, -1, out_h, out_w)
 
 

@@ -1,0 +1,248 @@
+"""COCO annotations as training samples: decoded once, augmented per epoch, with targets assigned in the worker."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from solov2_edge.augment import (
+    AugmentOptions,
+    PlacedMask,
+    Window,
+    augment_colour,
+    flip_and_turn,
+    place_mask,
+    scale_and_crop,
+)
+from solov2_edge.errors import InputError, MissingDependencyError, require
+from solov2_edge.loss import BatchTargets
+from solov2_edge.runtime.pictures import read_picture
+from solov2_edge.spec import ModelSpec
+from solov2_edge.targets import assign_targets
+
+__all__ = ["CocoPictures", "Sample", "TrainingSet", "collate", "read_coco"]
+
+MIN_SIDE = 2  # annotated boxes with a smaller side, in resized pixels, teach nothing
+
+
+@dataclass(frozen=True, slots=True)
+class CocoPictures:
+    """The annotated pictures of one COCO json.
+
+    Attributes:
+        class_names: category names in ascending id order.
+        files: path per picture.
+        annotations: per picture, (class channel, segmentation, height, width) of each object that is no crowd.
+    """
+
+    class_names: tuple[str, ...]
+    files: tuple[Path, ...]
+    annotations: tuple[tuple[tuple[int, Any, int, int], ...], ...]
+
+
+def read_coco(annotations: str | os.PathLike[str], images: str | os.PathLike[str]) -> CocoPictures:
+    """Read a COCO json; crowd annotations and pictures without objects are dropped, as the paper's recipe does.
+
+    Raises:
+        InputError: not readable, not COCO, a picture is missing, or nothing is left.
+    """
+    path, folder = Path(annotations), Path(images)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        categories = sorted(data["categories"], key=lambda c: int(c["id"]))
+        channel = {int(c["id"]): i for i, c in enumerate(categories)}
+        names = tuple(str(c["name"]) for c in categories)
+        pictures = {int(p["id"]): p for p in data["images"]}
+        objects: dict[int, list[tuple[int, Any, int, int]]] = {}
+        for a in data["annotations"]:
+            if a.get("iscrowd", 0):
+                continue
+            p = pictures[int(a["image_id"])]
+            entry = (channel[int(a["category_id"])], a["segmentation"], int(p["height"]), int(p["width"]))
+            objects.setdefault(int(a["image_id"]), []).append(entry)
+    except OSError as error:
+        raise InputError(f"cannot read annotations {path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"annotations {path} are not UTF-8 text; expected a COCO json") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not a COCO json ({type(error).__name__}: {error}); see cocodataset.org") from error
+    used = [i for i in pictures if i in objects]
+    require(bool(used), f"{path} holds no picture with an annotated object; nothing to train on")
+    files = tuple(folder / str(pictures[i]["file_name"]) for i in used)
+    missing = [f for f in files if not f.is_file()]
+    require(not missing, f"{len(missing)} pictures are not in {folder}, for example {missing[:1]}; check --images")
+    return CocoPictures(names, files, tuple(tuple(objects[i]) for i in used))
+
+
+def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
+    """Return the mask (H, W) uint8, 0 or 1, of a COCO segmentation: polygons, RLE or compressed RLE.
+
+    Raises:
+        InputError: the segmentation cannot be read.
+        MissingDependencyError: pycocotools is not installed.
+    """
+    try:
+        from pycocotools import mask as coco_mask
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("pycocotools", "train", "reading COCO masks") from error
+    try:
+        if isinstance(segmentation, list):
+            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            rle = coco_mask.frPyObjects(segmentation, height, width)
+        else:
+            rle = segmentation
+        mask: NDArray[np.uint8] = coco_mask.decode(rle)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise InputError(f"a segmentation cannot be read ({type(error).__name__}: {error}); mend the json") from error
+    require(mask.shape == (height, width), f"a mask is {mask.shape}, its picture {(height, width)} (H, W)")
+    return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One picture ready for the network.
+
+    Attributes:
+        image: (3, H, W) float32, normalised, in the spec's channel order, zero-padded.
+        class_map: (cells,) int64.
+        cells, objects: (pairs,) int64.
+        masks: (objects, H / 4, W / 4) float32 in [0, 1].
+    """
+
+    image: Tensor
+    class_map: Tensor
+    cells: Tensor
+    objects: Tensor
+    masks: Tensor
+
+
+class TrainingSet(Dataset[Sample]):
+    """Samples of one epoch at a fixed input size; :meth:`set_epoch` changes the draw.
+
+    Args:
+        pictures: what to train on.
+        spec: the network; its classes must be those of ``pictures``.
+        input_size: (H, W), the size the artefacts will have: SOLO's kernels depend on absolute position.
+        options: augmentation.
+        seed: with the epoch and index, decides everything random about a sample.
+        mask_target: ``"coverage"``: share of each quarter-scale pixel that is object; ``"reference"``: binary, the
+            authors' bilinear reduction of the uint8 mask.
+    """
+
+    def __init__(
+        self,
+        pictures: CocoPictures,
+        spec: ModelSpec,
+        input_size: tuple[int, int],
+        options: AugmentOptions,
+        seed: int,
+        mask_target: str = "coverage",
+    ) -> None:
+        self.pictures = pictures
+        self.spec = spec
+        self.input_size = input_size
+        self.options = options
+        self.seed = seed
+        self.mask_target = mask_target
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose random draws samples take."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.pictures.files)
+
+    def __getitem__(self, index: int) -> Sample:
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        objects = self.pictures.annotations[index]
+        picture = read_picture(self.pictures.files[index])
+        masks = np.stack([decode_mask(s, h, w) for _, s, h, w in objects])
+        require(
+            masks.shape[1:] == picture.shape[:2],
+            f"{self.pictures.files[index].name} is {picture.shape[:2]}, its annotations {masks.shape[1:]} (H, W)",
+        )
+        picture, masks = flip_and_turn(picture, masks, self.options, rng)
+        factor = float(np.exp(rng.uniform(*np.log(self.options.scale))))
+        picture, window = scale_and_crop(picture, self.input_size, factor, rng)
+        picture = augment_colour(picture, self.options.colour, rng)
+        placed = [(label, place_mask(mask, window)) for (label, *_), mask in zip(objects, masks, strict=True)]
+        return self._sample(picture, window, [(label, p) for label, p in placed if p is not None])
+
+    def _sample(self, picture: NDArray[np.uint8], window: Window, objects: list[tuple[int, PlacedMask]]) -> Sample:
+        """Normalise the picture and assign its objects; those cut away by the window are left out."""
+        boxes, centres, labels = [], [], []
+        quarter = np.zeros((len(objects), self.input_size[0] // 4, self.input_size[1] // 4), np.float32)
+        for label, placed in objects:
+            binary = (placed.crop >= 128).view(np.uint8)
+            x, y, w, h = cv2.boundingRect(binary)
+            if w < MIN_SIDE or h < MIN_SIDE:
+                continue
+            moments = cv2.moments(binary, binaryImage=True)
+            centres.append((moments["m10"] / moments["m00"] + placed.left, moments["m01"] / moments["m00"] + placed.top))
+            boxes.append((x + placed.left, y + placed.top, x + placed.left + w, y + placed.top + h))
+            rows = slice(placed.top // 4, (placed.top + binary.shape[0]) // 4)
+            cols = slice(placed.left // 4, (placed.left + binary.shape[1]) // 4)
+            quarter[len(labels), rows, cols] = quarter_mask(placed.crop, self.mask_target)
+            labels.append(label)
+        targets = assign_targets(
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array(labels, np.int64),
+            np.array(centres, np.float32).reshape(-1, 2),
+            self.input_size,
+            self.spec,
+        )
+        return Sample(
+            torch.from_numpy(normalise(picture, window.content, self.spec)),
+            torch.from_numpy(targets.class_map),
+            torch.from_numpy(targets.cells),
+            torch.from_numpy(targets.objects),
+            torch.from_numpy(quarter[: len(labels)]),
+        )
+
+
+def quarter_mask(crop: NDArray[np.uint8], mask_target: str) -> NDArray[np.float32]:
+    """Reduce a mask crop (h, w) uint8 0..255, sides multiples of 4, to its target (h / 4, w / 4) float32 in [0, 1].
+
+    ``"coverage"`` is the object's share of each 4 x 4 block. ``"reference"`` is OpenCV's bilinear reduction of the
+    uint8 0/1 mask, which at a factor of 4 is the mean of the middle 2 x 2 pixels, exactly half rounding up to 1.
+    """
+    size = (crop.shape[1] // 4, crop.shape[0] // 4)  # (W, H), as OpenCV has it
+    if mask_target == "coverage":
+        return cv2.resize(crop, size, interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255)
+    binary = (crop >= 128).view(np.uint8)
+    return cv2.resize(binary, size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
+
+
+def normalise(picture: NDArray[np.uint8], content: tuple[int, int], spec: ModelSpec) -> NDArray[np.float32]:
+    """Normalise a padded BGR picture (H, W, 3) to (3, H, W) float32 whose padding is 0."""
+    height, width = content
+    out = np.zeros((3, *picture.shape[:2]), np.float32)
+    values = np.arange(256, dtype=np.float32)
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        plane = 2 - channel if spec.channel_order == "rgb" else channel
+        table = (values - np.float32(mean)) / np.float32(std)
+        out[channel, :height, :width] = table[picture[:height, :width, plane]]
+    return out
+
+
+def collate(samples: Sequence[Sample]) -> tuple[Tensor, BatchTargets]:
+    """Stack samples to images (n, 3, H, W) and BatchTargets."""
+    return torch.stack([s.image for s in samples]), BatchTargets(
+        torch.stack([s.class_map for s in samples]),
+        [s.cells for s in samples],
+        [s.objects for s in samples],
+        [s.masks for s in samples],
+    )

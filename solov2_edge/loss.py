@@ -1,0 +1,94 @@
+"""The paper's two losses (section 3.3): focal loss on class logits, dice loss on masks, ``L = L_class + 3 L_mask``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from solov2_edge.model import HeadOutputs
+
+__all__ = ["BatchTargets", "Losses", "dice_loss", "focal_loss", "solov2_losses"]
+
+FOCAL_ALPHA = 0.25  # Lin et al., Focal Loss; the authors' configuration
+FOCAL_GAMMA = 2.0
+MASK_WEIGHT = 3.0  # lambda of the paper's section 3.3
+DICE_EPSILON = 0.001  # added to each squared sum, as in the authors' code
+
+
+class BatchTargets(NamedTuple):
+    """Targets of a batch of n pictures as tensors.
+
+    Attributes:
+        class_maps: (n, cells) int64, ``num_classes`` for background.
+        cells: per picture (pairs,) int64.
+        objects: per picture (pairs,) int64, index into ``masks``.
+        masks: per picture (objects, H / 4, W / 4) float in [0, 1].
+    """
+
+    class_maps: Tensor
+    cells: Sequence[Tensor]
+    objects: Sequence[Tensor]
+    masks: Sequence[Tensor]
+
+
+class Losses(NamedTuple):
+    """The two terms of a batch, weighted; their sum is minimised."""
+
+    mask: Tensor
+    classes: Tensor
+
+
+def dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
+    """Return ``1 - 2 sum(p g) / (sum(p^2) + sum(g^2))`` per row of (pairs, pixels) inputs in [0, 1], as (pairs,)."""
+    overlap = (probabilities * targets).sum(dim=1)
+    squares = (probabilities * probabilities).sum(dim=1) + DICE_EPSILON
+    target_squares = (targets * targets).sum(dim=1) + DICE_EPSILON
+    return 1 - 2 * overlap / (squares + target_squares)
+
+
+def focal_loss(logits: Tensor, class_map: Tensor) -> Tensor:
+    """Return the sigmoid focal loss, summed over cells and classes.
+
+    Args:
+        logits: (cells, classes) float.
+        class_map: (cells,) int64; a value equal to ``classes`` is background.
+    """
+    targets = functional.one_hot(class_map, logits.shape[1] + 1)[:, :-1].to(logits.dtype)
+    p = logits.sigmoid()
+    miss = (1 - p) * targets + p * (1 - targets)
+    weight = (FOCAL_ALPHA * targets + (1 - FOCAL_ALPHA) * (1 - targets)) * miss.pow(FOCAL_GAMMA)
+    return (functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight).sum()
+
+
+def solov2_losses(outputs: HeadOutputs, targets: BatchTargets, dice_norm: str = "pairs") -> Losses:
+    """Compute both losses of a batch in float32.
+
+    Args:
+        outputs: the network's answer for n pictures.
+        targets: what they should have been.
+        dice_norm: ``"pairs"`` averages the dice loss over (object, cell) pairs (the authors); ``"cells"`` divides
+            its sum by the number of distinct positive cells (mmdetection).
+
+    Returns:
+        Losses. Without any object the mask loss is 0, still attached to the graph.
+    """
+    background = outputs.class_logits.shape[2]
+    positives = (targets.class_maps != background).sum()
+    dice = []
+    for kernels, features, cells, objects, masks in zip(
+        outputs.kernels, outputs.mask_features, targets.cells, targets.objects, targets.masks, strict=True
+    ):
+        if len(cells):
+            logits = kernels[cells] @ features.flatten(1)  # (pairs, E) @ (E, h * w)
+            dice.append(dice_loss(logits.float().sigmoid(), masks.flatten(1)[objects]))
+    if dice:
+        each = torch.cat(dice)
+        mask = each.sum() / (positives if dice_norm == "cells" else len(each))
+    else:
+        mask = (outputs.kernels.float().sum() + outputs.mask_features.float().sum()) * 0
+    classes = focal_loss(outputs.class_logits.float().flatten(0, 1), targets.class_maps.flatten())
+    return Losses(MASK_WEIGHT * mask, classes / (positives + 1))
