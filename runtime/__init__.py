@@ -1,1 +1,29 @@
-"""The torch-free runtime: artefacts in, instances out."""
+"""The torch-free runtime: artefacts in, instances out.
+
+    from solov2_edge.runtime import load
+
+    segment = load("light-448-r18.onnx", score_threshold=0.3)
+    instances = segment(frame)  # BGR uint8 (H, W, 3)
+
+Importing it loads numpy and OpenCV; an engine is imported when an artefact is opened.
+"""
+
+from solov2_edge.manifest import Manifest
+from solov2_edge.runtime.decode import DecodeOptions
+from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.loading import load
+from solov2_edge.runtime.pictures import read_picture
+from solov2_edge.runtime.preprocess import Geometry
+from solov2_edge.runtime.segmenter import Segmenter
+from solov2_edge.runtime.session import RawOutputs
+
+__all__ = [
+    "DecodeOptions",
+    "Geometry",
+    "Instances",
+    "Manifest",
+    "RawOutputs",
+    "Segmenter",
+    "load",
+    "read_picture",
+]
