@@ -18,14 +18,14 @@ from solov2_edge.runtime.instances import Instances
 
 __all__ = ["draw_instances"]
 
-BRIGHT = 110.0  # mean grey level (0..255) above which an outline is darkened instead of lightened
+LEAST_KEPT = 0.8  # share of its area a magnified mask keeps when its staircase is rounded
 
 
 def draw_instances(
     frame: NDArray[np.uint8],
     instances: Instances,
     *,
-    alpha: float = 0.42,
+    alpha: float = 0.38,
     labels: bool = True,
     scores: bool = True,
     numbers: Sequence[int] | None = None,
@@ -90,7 +90,11 @@ def _scaled(crop: NDArray[np.bool_], corner: tuple[int, int], scale: int) -> tup
     soft = cv2.resize(padded, size, interpolation=cv2.INTER_LINEAR)
     # Half a source pixel of blur turns the staircase of the source mask into a curve and keeps its area.
     soft = cv2.GaussianBlur(soft, (0, 0), 0.5 * scale)
-    return soft > 0.5, ((corner[0] - 1) * scale, (corner[1] - 1) * scale)
+    smooth = soft > 0.5
+    if np.count_nonzero(smooth) < LEAST_KEPT * scale * scale * np.count_nonzero(crop):
+        # A mask one or two pixels thin would blur away; its pixels are shown as they are.
+        smooth = padded.astype(np.bool_).repeat(scale, axis=0).repeat(scale, axis=1)
+    return smooth, ((corner[0] - 1) * scale, (corner[1] - 1) * scale)
 
 
 def _paint(
@@ -108,10 +112,11 @@ def _paint(
         return
     region = canvas[y0:y1, x0:x1]
     pixels = region[crop].astype(np.float32)
-    outline = shade(bgr, 0, 0.35) if pixels.mean() > BRIGHT else shade(bgr, 255, 0.25)
     region[crop] = np.rint(pixels + alpha * (np.array(bgr, np.float32) - pixels)).astype(np.uint8)
     contours, _ = cv2.findContours(crop.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, outline, line, cv2.LINE_AA, offset=(x0, y0))
+    # A dark line under a light one: the outline shows on bright and on dark ground, and between touching instances.
+    cv2.drawContours(canvas, contours, -1, shade(bgr, 0, 0.7), line + 1, cv2.LINE_AA, offset=(x0, y0))
+    cv2.drawContours(canvas, contours, -1, shade(bgr, 255, 0.3), line, cv2.LINE_AA, offset=(x0, y0))
 
 
 def _draw_tags(

@@ -83,14 +83,15 @@ def _overlap(a: Tag, b: Tag) -> float:
 
 def draw_tag(picture: NDArray[np.uint8], tag: Tag, colour: tuple[int, int, int]) -> None:
     """Draw a tag with rounded corners into a BGR picture, dark text on a light tint of ``colour``."""
+    ground = picture[tag.y : tag.y + tag.height, tag.x : tag.x + tag.width]
     radius = max(1, tag.height // 5)
-    right, bottom = tag.x + tag.width - 1, tag.y + tag.height - 1
+    right, bottom = tag.width - 1, tag.height - 1
     tint = shade(colour, 255, 0.25)
-    cv2.rectangle(picture, (tag.x + radius, tag.y), (right - radius, bottom), tint, cv2.FILLED)
-    cv2.rectangle(picture, (tag.x, tag.y + radius), (right, bottom - radius), tint, cv2.FILLED)
-    for x in (tag.x + radius, right - radius):
-        for y in (tag.y + radius, bottom - radius):
-            cv2.circle(picture, (x, y), radius, tint, cv2.FILLED, cv2.LINE_AA)
+    cv2.rectangle(ground, (radius, 0), (right - radius, bottom), tint, cv2.FILLED)
+    cv2.rectangle(ground, (0, radius), (right, bottom - radius), tint, cv2.FILLED)
+    for x in (radius, right - radius):
+        for y in (radius, bottom - radius):
+            cv2.circle(ground, (x, y), radius, tint, cv2.FILLED, cv2.LINE_AA)
     (text_width, text_height), baseline = cv2.getTextSize(tag.text, FONT, tag.scale, 1)
-    origin = (tag.x + (tag.width - text_width) // 2, tag.y + (tag.height + text_height - baseline // 2) // 2)
-    cv2.putText(picture, tag.text, origin, FONT, tag.scale, shade(colour, 0, 0.85), 1, cv2.LINE_AA)
+    origin = ((tag.width - text_width) // 2, (tag.height + text_height - baseline // 2) // 2)
+    cv2.putText(ground, tag.text, origin, FONT, tag.scale, shade(colour, 0, 0.85), 1, cv2.LINE_AA)

@@ -19,7 +19,7 @@ def gallery(pictures: tuple[PictureFacts, ...], things: str) -> str:
     """Return the pictures with one switch for all of them; it works without any script."""
     views = [("picture", "Picture"), ("found", f"Found {things}")]
     if any(picture.annotated for picture in pictures):
-        views.append(("annotated", "Annotated by people"))
+        views.append(("annotated", "Annotated"))
     inputs = "".join(
         f'<input type="radio" name="show" id="show-{view}"{" checked" if view == "found" else ""}>' for view, _ in views
     )
@@ -72,8 +72,10 @@ def tiles(report: Report) -> str:
 def table(artefacts: tuple[ArtefactFacts, ...]) -> str:
     """Return one row per file."""
     rows = "".join(
-        f"<tr><td>{escape(a.name)}<small>{escape(a.engine)}</small></td><td>{a.size_bytes / 1e6:.1f} MB</td>"
-        f"<td>{_points(a.ap)}</td><td>{_points(a.ap50)}</td><td>{a.network_ms:.0f} ms</td><td>{_verdict(a)}</td></tr>"
+        f"<tr><td>{escape(a.name)}<small>{escape(a.engine)}</small></td>"
+        f'<td data-label="size">{a.size_bytes / 1e6:.1f} MB</td><td data-label="AP">{_points(a.ap)}</td>'
+        f'<td data-label="AP50">{_points(a.ap50)}</td><td data-label="network">{a.network_ms:.0f} ms</td>'
+        f"<td>{_verdict(a)}</td></tr>"
         for a in artefacts
     )
     head = "<tr><th>file</th><th>size</th><th>AP</th><th>AP50</th><th>network</th><th>against PyTorch</th></tr>"

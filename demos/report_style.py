@@ -35,7 +35,7 @@ section > p { color: var(--soft); margin: 0 0 1.1rem; max-width: 46rem; }
 .switch { display: inline-flex; padding: 3px; border-radius: 999px; background: var(--track); margin-bottom: 1rem; }
 .switch label {
   padding: .34rem 1rem; border-radius: 999px; cursor: pointer; color: var(--soft); font-size: .92rem; font-weight: 550;
-  transition: background .15s, color .15s; user-select: none;
+  transition: background .15s, color .15s; user-select: none; white-space: nowrap;
 }
 #show-picture:checked ~ .switch [for=show-picture], #show-found:checked ~ .switch [for=show-found],
 #show-annotated:checked ~ .switch [for=show-annotated] {
@@ -59,7 +59,8 @@ figcaption span { color: var(--soft); }
 .tile { padding: .95rem 1.1rem; }
 .tile b { display: block; font-size: 1.72rem; line-height: 1.2; letter-spacing: -.02em; font-weight: 680; }
 .tile b small { font-size: .95rem; font-weight: 560; color: var(--soft); letter-spacing: 0; }
-.tile span { color: var(--soft); font-size: .88rem; }
+.tile span { display: block; color: var(--soft); font-size: .88rem; line-height: 1.35; margin-top: .15rem; }
+sup { line-height: 0; font-size: .68em; }
 .card { padding: .4rem 1.15rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .94rem; }
 th { color: var(--soft); font-weight: 550; font-size: .84rem; }
@@ -104,6 +105,12 @@ code { font: .86em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sa
   .times { grid-template-columns: 1fr 4.2rem; } .times .stack { grid-row: 2; grid-column: 1 / -1; }
   .times { gap: .35rem 1rem; }
   .card { padding: .3rem .95rem; }
+  table, tbody { display: block; } th { display: none; }
+  tr { display: grid; grid-template-columns: repeat(4, 1fr); padding: .7rem 0; border-bottom: 1px solid var(--line); }
+  tr:first-child { display: none; } tr:last-child { border-bottom: 0; }
+  td { padding: .15rem 0; border: 0; text-align: left; }
+  td[data-label]::before { content: attr(data-label); display: block; color: var(--soft); font-size: .78rem; }
+  td:first-child, td:last-child { grid-column: 1 / -1; }
 }
 @media (prefers-reduced-motion: reduce) { * { transition: none !important; } }
 @media print { .switch { display: none; } body { background: #fff; } }

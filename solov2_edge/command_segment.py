@@ -36,7 +36,7 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-instances", type=int, metavar="N", help="most instances per picture")
     parser.add_argument("--nms-kernel", choices=("gaussian", "linear"), help="decay of Matrix NMS")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the network")
-    parser.add_argument("--providers", nargs="+", metavar="NAME", help="execution providers, first choice first")
+    parser.add_argument("--providers", nargs="+", metavar="NAME", help="one insists on it, several are a fallback list")
 
 
 def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +44,9 @@ def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:
     for option in ("max_instances", "threads"):
         require_positive("--" + option.replace("_", "-"), getattr(args, option))
     names = ("score_threshold", "keep_threshold", "mask_threshold", "max_instances", "nms_kernel", "threads")
-    options = {name: getattr(args, name) for name in (*names, "providers")}
+    options = {name: getattr(args, name) for name in names}
+    # One name insists on that provider; several are a fallback list.
+    options["providers"] = args.providers[0] if args.providers and len(args.providers) == 1 else args.providers
     return {name: value for name, value in options.items() if value is not None}
 
 

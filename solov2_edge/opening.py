@@ -54,7 +54,7 @@ def open_segmenter(
     path: str | os.PathLike[str],
     *,
     threads: int | None = None,
-    providers: Sequence[str] | None = None,
+    providers: str | Sequence[str] | None = None,
     **decode_options: Any,
 ) -> AnySegmenter:
     """Open a checkpoint or an artefact for segmentation.
@@ -62,7 +62,7 @@ def open_segmenter(
     Args:
         path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx``).
         threads: threads of the network; default: the engine's choice.
-        providers: ONNX Runtime execution providers, first choice first; artefacts only.
+        providers: ONNX Runtime execution providers, one or a fallback list; artefacts only.
         decode_options: fields of :class:`solov2_edge.runtime.decode.DecodeOptions`.
 
     Raises:

@@ -1,0 +1,47 @@
+"""What the quickstart's report says of one file: size, AP on the bundled pictures, speed, parity with PyTorch."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solov2_edge.bundled import Bundle
+from solov2_edge.opening import AnySegmenter, is_checkpoint, open_segmenter
+
+if TYPE_CHECKING:
+    from solov2_edge.demos.report_data import ArtefactFacts
+
+__all__ = ["measure"]
+
+
+def measure(path: Path, files: Bundle, *, verify_it: bool) -> ArtefactFacts:
+    """Evaluate, time and, if asked, verify one checkpoint or artefact on the bundled pictures.
+
+    Args:
+        path: checkpoint or artefact.
+        files: the bundle whose pictures and checkpoint are used.
+        verify_it: compare it with the bundled checkpoint in PyTorch.
+    """
+    from solov2_edge.demos.quickstart import network_ms
+    from solov2_edge.demos.report_data import ArtefactFacts
+
+    segment = open_segmenter(path)
+    ap = ap50 = None
+    if importlib.util.find_spec("pycocotools") is not None:
+        from solov2_edge.runtime.evaluate import evaluate
+
+        evaluation = evaluate(segment, files.annotations, files.pictures)
+        ap, ap50 = evaluation.ap, evaluation.ap50
+    first = min(files.pictures.iterdir())
+    network = network_ms(segment, lambda: segment.timings, first)
+    facts = ArtefactFacts(path.name, _engine(segment, path), path.stat().st_size, ap, ap50, network)
+    return _verified(facts, path, files) if verify_it else facts
+
+
+def _engine(segment: AnySegmenter, path: Path) -> str:
+    if not is_checkpoint(path):
+        return str(getattr(segment, "engine", "unknown engine"))
+    import torch
+
+    return f"PyTorch {torch.__version__}"
