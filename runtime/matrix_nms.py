@@ -64,7 +64,7 @@ def pack(masks: NDArray[np.bool_]) -> PackedMasks:
         columns = np.unpackbits(_any_row(bits).view(np.uint8), axis=1)[:, :width].view(np.bool_)
         boxes[:, 0], boxes[:, 1] = rows.argmax(axis=1), height - rows[:, ::-1].argmax(axis=1)
         boxes[:, 2], boxes[:, 3] = columns.argmax(axis=1), width - columns[:, ::-1].argmax(axis=1)
-    areas = _count_bits(bits.reshape(count, -1))
+    areas = _count_bits(bits.reshape(count, height * bits.shape[2]))
     boxes[areas == 0] = 0
     return PackedMasks(bits, areas, boxes)
 

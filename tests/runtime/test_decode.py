@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from solov2_edge.errors import InputError, SolovEdgeError
 from solov2_edge.runtime.decode import DecodeOptions, decode
+from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.session import RawOutputs
 from solov2_edge.spec import ModelSpec
@@ -28,39 +30,41 @@ GEOMETRY = Geometry(
 )
 
 
-def random_raw(seed, *, share=0.1, ties=False, geometry=GEOMETRY, spec=SPEC):
+def random_raw(seed: int, *, share: float = 0.1, ties: bool = False) -> RawOutputs:
     """Raw outputs of smooth blobs; ``share`` of the scores is above 0.1."""
     rng = np.random.default_rng(seed)
-    scores = rng.uniform(0, 0.1, (spec.num_cells, spec.num_classes))
+    scores = rng.uniform(0, 0.1, (SPEC.num_cells, SPEC.num_classes))
     high = rng.random(scores.shape) < share
     scores = np.where(high, rng.uniform(0.1, 1, scores.shape), scores)
     if ties:
         scores = np.round(scores, 1)
-    height, width = geometry.input_height // 4, geometry.input_width // 4
+    height, width = GEOMETRY.input_height // 4, GEOMETRY.input_width // 4
     y, x = np.mgrid[0:height, 0:width]
     features = [
         np.hypot((y - rng.uniform(0, height)) / height, (x - rng.uniform(0, width)) / width)
-        for _ in range(spec.mask_channels)
+        for _ in range(SPEC.mask_channels)
     ]
-    kernels = rng.normal(0, 5, (spec.num_cells, spec.mask_channels))
+    kernels = rng.normal(0, 5, (SPEC.num_cells, SPEC.mask_channels))
     return RawOutputs(scores.astype(np.float32), kernels.astype(np.float32), np.stack(features).astype(np.float32))
 
 
-def reference_decode(raw, geometry, spec, options):
+def reference_decode(
+    raw: RawOutputs, geometry: Geometry, spec: ModelSpec, options: DecodeOptions
+) -> tuple[Any, Any, Any]:
     """The reference's steps, dense and literal, in PyTorch: (scores, labels, masks at frame size)."""
     import torch
     import torch.nn.functional as F
 
     scores = torch.from_numpy(raw.class_scores)
     levels, strides, start = [], [], 0
-    for grid, stride in zip(spec.grids, spec.strides, strict=True):
+    for grid, level_stride in zip(spec.grids, spec.strides, strict=True):
         level = scores[start : start + grid * grid].reshape(grid, grid, -1).permute(2, 0, 1)[None]
         start += grid * grid
         if options.points_nms:
             pooled = F.max_pool2d(level, (2, 2), stride=1, padding=1)[:, :, :-1, :-1]
             level = level * (pooled == level).float()
         levels.append(level[0].permute(1, 2, 0).reshape(grid * grid, -1))
-        strides += [stride] * grid * grid
+        strides += [level_stride] * grid * grid
     scores = torch.cat(levels)
     where = (scores > options.score_threshold).nonzero()
     labels, stride = where[:, 1], torch.tensor(strides)[where[:, 0]]
@@ -99,7 +103,7 @@ def reference_decode(raw, geometry, spec, options):
     return scores.numpy(), labels.numpy(), masks.numpy()
 
 
-def assert_matches_reference(raw, geometry, spec, options):
+def assert_matches_reference(raw: RawOutputs, geometry: Geometry, spec: ModelSpec, options: DecodeOptions) -> Instances:
     scores, labels, masks = reference_decode(raw, geometry, spec, options)
     instances = decode(raw, geometry, spec, options)
     np.testing.assert_allclose(instances.scores, scores, atol=2e-6)
@@ -124,7 +128,7 @@ OPTIONS = {
 @pytest.mark.torch
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_the_dense_reference(name, seed):
+def test_equals_the_dense_reference(name: str, seed: int) -> None:
     instances = assert_matches_reference(random_raw(seed), GEOMETRY, SPEC, OPTIONS[name])
     assert len(instances) > 0
 
@@ -138,7 +142,9 @@ def test_equals_the_dense_reference(name, seed):
     frame=st.tuples(st.integers(1, 400), st.integers(1, 400)),
     resized=st.tuples(st.integers(1, 96), st.integers(1, 160)),
 )
-def test_equals_the_dense_reference_at_any_geometry(seed, share, ties, frame, resized):
+def test_equals_the_dense_reference_at_any_geometry(
+    seed: int, share: float, ties: bool, frame: tuple[int, int], resized: tuple[int, int]
+) -> None:
     geometry = Geometry(*frame, *resized, 96, 160)
     raw = random_raw(seed, share=share, ties=ties)
     # Ties of equal scores can change places by a rounding of maskness, so labels are compared as multisets there.
@@ -149,7 +155,9 @@ def test_equals_the_dense_reference_at_any_geometry(seed, share, ties, frame, re
     np.testing.assert_allclose(sorted(instances.areas), sorted(masks.sum((1, 2))), atol=1)
 
 
-def one_blob(scores, labels_at, *, area=(10, 12), logit=4.0):
+def one_blob(
+    scores: list[float], labels_at: list[tuple[int, int]], *, area: tuple[int, int] = (10, 12), logit: float = 4.0
+) -> RawOutputs:
     """Raw outputs whose every kernel gives the same rectangle of the given quarter-scale height and width."""
     features = np.zeros((4, 24, 40), np.float32)
     features[0] = -logit
@@ -162,14 +170,14 @@ def one_blob(scores, labels_at, *, area=(10, 12), logit=4.0):
     return RawOutputs(class_scores, kernels, features)
 
 
-def test_no_candidate_is_a_normal_result():
+def test_no_candidate_is_a_normal_result() -> None:
     instances = decode(one_blob([], []), GEOMETRY, SPEC)
     assert len(instances) == 0
     assert instances.masks.shape == (0, 150, 233)
     assert instances.class_names == SPEC.class_names
 
 
-def test_score_threshold_is_strict_and_keep_threshold_is_not():
+def test_score_threshold_is_strict_and_keep_threshold_is_not() -> None:
     raw = one_blob([0.25], [(0, 1)], logit=50.0)  # maskness exactly 1
     assert len(decode(raw, GEOMETRY, SPEC, DecodeOptions(score_threshold=0.25))) == 0
     assert len(decode(raw, GEOMETRY, SPEC, DecodeOptions(score_threshold=0.2499, keep_threshold=0.25))) == 1
@@ -187,25 +195,25 @@ def test_score_threshold_is_strict_and_keep_threshold_is_not():
         (54, (3, 11), 1),
     ],
 )
-def test_area_filter_compares_pixels_with_the_level_stride(cell, area, found):
+def test_area_filter_compares_pixels_with_the_level_stride(cell: int, area: tuple[int, int], found: int) -> None:
     raw = one_blob([0.9], [(cell, 0)], area=area)
     assert len(decode(raw, GEOMETRY, SPEC)) == found
     assert len(decode(raw, GEOMETRY, SPEC, DecodeOptions(area_filter=False))) == 1
 
 
-def test_an_empty_mask_is_dropped_even_without_the_area_filter():
+def test_an_empty_mask_is_dropped_even_without_the_area_filter() -> None:
     raw = one_blob([0.9], [(0, 0)])
     raw = replace(raw, mask_features=np.zeros_like(raw.mask_features))  # probability exactly 0.5
     assert len(decode(raw, GEOMETRY, SPEC, DecodeOptions(area_filter=False))) == 0
 
 
-def test_score_is_class_score_times_mean_probability():
+def test_score_is_class_score_times_mean_probability() -> None:
     instances = decode(one_blob([0.8], [(7, 2)], logit=1.5), GEOMETRY, SPEC)
     np.testing.assert_allclose(instances.scores, 0.8 / (1 + np.exp(-1.5)), rtol=1e-6)
     assert instances.labels.tolist() == [2]
 
 
-def test_equal_scores_keep_candidate_order_and_one_cell_may_give_several():
+def test_equal_scores_keep_candidate_order_and_one_cell_may_give_several() -> None:
     # The same mask in three classes at one cell and in one class at a far cell: equal scores all.
     raw = one_blob([0.5] * 4, [(24, 2), (3, 1), (3, 2), (3, 0)])
     instances = decode(raw, GEOMETRY, SPEC, DecodeOptions(keep_threshold=0.0))
@@ -216,14 +224,14 @@ def test_equal_scores_keep_candidate_order_and_one_cell_may_give_several():
 
 
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
-def test_exact_duplicates(kernel):
+def test_exact_duplicates(kernel: str) -> None:
     raw = one_blob([0.9, 0.8, 0.7], [(0, 0), (4, 0), (24, 0)])
     instances = decode(raw, GEOMETRY, SPEC, DecodeOptions(nms_kernel=kernel))
     assert len(instances) == {"gaussian": 3, "linear": 1}[kernel]
     assert np.isfinite(instances.scores).all()
 
 
-def test_a_mask_covering_everything_covers_the_frame():
+def test_a_mask_covering_everything_covers_the_frame() -> None:
     raw = one_blob([0.9], [(54, 0)])
     raw = replace(raw, mask_features=np.ones_like(raw.mask_features))
     instances = decode(raw, GEOMETRY, SPEC)
@@ -231,7 +239,7 @@ def test_a_mask_covering_everything_covers_the_frame():
     assert instances.masks.shape == (1, 150, 233)
 
 
-def test_a_mask_in_the_padding_stays_as_an_empty_one():
+def test_a_mask_in_the_padding_stays_as_an_empty_one() -> None:
     raw = one_blob([0.9], [(0, 0)])
     features = np.full_like(raw.mask_features, -4)
     features[:, :, 38:] = 4  # columns from input pixel 152; the frame ends at 141
@@ -242,7 +250,7 @@ def test_a_mask_in_the_padding_stays_as_an_empty_one():
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 8000), (5000, 3)])
-def test_extreme_frames(height, width):
+def test_extreme_frames(height: int, width: int) -> None:
     geometry = Geometry(height, width, 1 if height == 1 else 96, 1 if width == 1 else min(width, 160), 96, 160)
     raw = one_blob([0.9], [(54, 0)])
     raw = replace(raw, mask_features=np.ones_like(raw.mask_features))
@@ -251,7 +259,7 @@ def test_extreme_frames(height, width):
 
 
 @pytest.mark.parametrize("wanted", [1, 500, 10000])
-def test_many_candidates_in_chunks_equal_one_piece(wanted):
+def test_many_candidates_in_chunks_equal_one_piece(wanted: int) -> None:
     spec = replace(SPEC, grids=(40, 36, 24, 16, 12), class_names=tuple(f"class {i}" for i in range(20)))
     rng = np.random.default_rng(wanted)
     scores = np.zeros(spec.num_cells * 20, np.float32)
@@ -271,7 +279,7 @@ def test_many_candidates_in_chunks_equal_one_piece(wanted):
 
 @pytest.mark.parametrize("field", ["class_scores", "kernels", "mask_features"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_non_finite_outputs_are_refused(field, value):
+def test_non_finite_outputs_are_refused(field: str, value: Any) -> None:
     raw = random_raw(0)
     array = getattr(raw, field).copy()
     array.flat[3] = value
@@ -279,7 +287,7 @@ def test_non_finite_outputs_are_refused(field, value):
         decode(replace(raw, **{field: array}), GEOMETRY, SPEC)
 
 
-def test_huge_finite_outputs_saturate():
+def test_huge_finite_outputs_saturate() -> None:
     raw = one_blob([0.9], [(54, 0)])
     raw = replace(raw, kernels=raw.kernels * np.float32(1e30), mask_features=raw.mask_features * np.float32(1e30))
     instances = decode(raw, GEOMETRY, SPEC)
@@ -295,7 +303,7 @@ def test_huge_finite_outputs_saturate():
         (SPEC, replace(GEOMETRY, input_width=192), "mask features must be"),
     ],
 )
-def test_outputs_of_another_network_are_refused(spec, geometry, message):
+def test_outputs_of_another_network_are_refused(spec: ModelSpec, geometry: Geometry, message: str) -> None:
     with pytest.raises(InputError, match=message):
         decode(random_raw(0), geometry, spec)
 
@@ -320,6 +328,6 @@ def test_outputs_of_another_network_are_refused(spec, geometry, message):
         ("area_filter", None),
     ],
 )
-def test_options_out_of_range_are_refused_by_name(option, value):
+def test_options_out_of_range_are_refused_by_name(option: str, value: Any) -> None:
     with pytest.raises(InputError, match=option):
         DecodeOptions(**{option: value})
