@@ -20,6 +20,7 @@ __all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "as_frame", "list_pictures", "read_
 MAX_PIXELS = 100_000_000  # a decoded frame of this size is 300 MB
 MAX_SIDE = 1 << 20  # pixels; OpenCV's decoders refuse more
 MAX_BYTES = 1 << 30  # of a file; an uncompressed 16-bit RGBA picture of MAX_PIXELS has 800 MB
+LOG_SILENT = 0  # OpenCV's LOG_LEVEL_SILENT
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp")
 
 _quiet_lock = threading.Lock()
@@ -156,10 +157,11 @@ def _read_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
 def _opencv_quiet() -> Iterator[None]:
     """Silence OpenCV's log while any thread is inside; the level found by the first is restored by the last."""
     global _quiet_users, _quiet_level
-    log = cv2.utils.logging
+    # OpenCV 4.8 has the function at its top level, 4.14 and 5.0 in a submodule.
+    set_level = cv2.utils.logging.setLogLevel if hasattr(cv2.utils, "logging") else vars(cv2)["setLogLevel"]
     with _quiet_lock:
         if _quiet_users == 0:
-            _quiet_level = log.setLogLevel(log.LOG_LEVEL_SILENT)
+            _quiet_level = set_level(LOG_SILENT)
         _quiet_users += 1
     try:
         yield
@@ -167,4 +169,4 @@ def _opencv_quiet() -> Iterator[None]:
         with _quiet_lock:
             _quiet_users -= 1
             if _quiet_users == 0:
-                log.setLogLevel(_quiet_level)
+                set_level(_quiet_level)
