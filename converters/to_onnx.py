@@ -1,0 +1,204 @@
+"""A SOLOv2 network to an ONNX file with its manifest, written only once it is shown to compute the same."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+import solov2_edge
+from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
+from solov2_edge.converters.onnx_passes import Probe, check_size, measure, passes_for, run_passes
+from solov2_edge.converters.parity import bound_of, check, differences, model_outputs, probe_batches
+from solov2_edge.converters.traceable import Traceable
+from solov2_edge.errors import GateError, InputError, require
+from solov2_edge.files import write_aside
+from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest, manifest_path
+from solov2_edge.model import SOLOv2
+from solov2_edge.runtime.session import RawOutputs
+
+__all__ = ["OPSETS", "export_onnx"]
+
+OPSETS = range(18, 23)
+DEFAULT_OPSET = 18
+PRECISION_BYTES = {"fp32": 4, "fp16": 2}
+
+
+def export_onnx(
+    model: SOLOv2,
+    path: str | os.PathLike[str],
+    *,
+    height: int,
+    width: int,
+    input_kind: str = "image",
+    precision: str = "fp32",
+    opset: int | None = None,
+    dcn: str = "native",
+    source_sha256: str = "",
+    weights_licence: str = "unknown",
+    log: Callable[[str], None] | None = None,
+) -> Manifest:
+    """Export ``model`` at one input size; the file and its manifest appear only after parity has passed.
+
+    Class scores leave the graph after the sigmoid and before points NMS, which the runtime does: inside the graph it
+    flips on ties.
+
+    Args:
+        model: the network; it is not changed.
+        path: the artefact, ``*.onnx``, in an existing folder; the manifest goes beside it.
+        height: H of the input in pixels, a multiple of 32.
+        width: W of the input in pixels, a multiple of 32.
+        input_kind: ``"image"``: uint8 RGB (1, H, W, 3), normalised in the graph; ``"tensor"``: float32 (1, 3, H, W).
+        precision: ``"fp32"`` or ``"fp16"`` (weights and activations; inputs and outputs keep their types).
+        opset: ONNX opset 18..22; default: 18, or 19 where a ``DeformConv`` needs it.
+        dcn: deformable convolutions as ``"native"`` (DeformConv) or ``"lowered"`` (portable operators).
+        source_sha256: SHA-256 of the checkpoint, for the manifest.
+        weights_licence: licence of the weights, for the manifest.
+        log: called with one line per stage.
+
+    Returns:
+        The manifest as written beside the artefact.
+
+    Raises:
+        InputError: an argument is out of range, or two contradict each other.
+        GateError: parity is lost at a stage, which the message names; nothing is written.
+    """
+    target = Path(path)
+    say = log or (lambda _text: None)
+    require(precision in PRECISION_BYTES, f"ONNX precision must be fp32 or fp16, got {precision!r}")
+    require(target.suffix == ".onnx", f"an ONNX artefact's name must end in .onnx, got {target.name!r}")
+    require(target.parent.is_dir(), f"the folder {target.parent} does not exist; make it first")
+    contract = InputContract(input_kind, height, width)
+    traceable = Traceable(model, contract, dcn)
+    number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
+
+    batches = probe_batches(contract, model.spec)
+    probes: list[Probe] = [(batch, model_outputs(model, batch, contract.kind)) for batch in batches]
+    _check_rewriting(traceable, probes)
+    graph = _trace(traceable, batches[0], number)
+    measured = measure(graph, probes, "the export")
+    check("the export", measured, bound_of("fp32"))
+    say(f"opset {number}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
+    graph, measured = run_passes(graph, passes_for(precision), probes, say)
+    check_size(graph, _numbers(traceable), PRECISION_BYTES[precision])
+
+    manifest = Manifest(
+        spec=model.spec,
+        format="onnx",
+        precision=precision,
+        input=contract,
+        source_sha256=source_sha256,
+        tools={
+            "solov2-edge": solov2_edge.__version__,
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "onnxruntime": onnxruntime.__version__,
+        },
+        parity=measured,
+        weights_licence=weights_licence,
+        dcn_lowering=dcn if traceable.deform_convs else "none",
+    )
+    return _write(graph, target, manifest, probes)
+
+
+def _opset(asked: int | None, *, native_dcn: bool) -> int:
+    require(asked is None or asked in OPSETS, f"opset must be {OPSETS[0]}..{OPSETS[-1]}, got {asked!r}")
+    if native_dcn and asked is not None and asked < NATIVE_OPSET:
+        raise InputError(
+            f"opset {asked} has no DeformConv, which this network's deformable convolutions become: "
+            f"ask for opset {NATIVE_OPSET} or later, or for dcn 'lowered'"
+        )
+    return asked or (NATIVE_OPSET if native_dcn else DEFAULT_OPSET)
+
+
+def _check_rewriting(traceable: Traceable, probes: list[Probe]) -> None:
+    """Check folding, constant coordinates and lowered operators in PyTorch, before any exporter has a say."""
+    for batch, reference in probes:
+        with torch.no_grad():
+            outputs = traceable(torch.from_numpy(batch))
+        measured = differences(RawOutputs(*(output.contiguous().numpy() for output in outputs)), reference)
+        check("rewriting the network for export", measured, bound_of("fp32"))
+
+
+def _trace(traceable: Traceable, batch: NDArray[Any], opset: int) -> ModelProto:
+    """Export with torch's dynamo exporter."""
+    with _quiet():
+        program = torch.onnx.export(
+            traceable,
+            (torch.from_numpy(batch),),
+            dynamo=True,
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+            input_names=[traceable.contract.name],
+            output_names=list(OUTPUT_NAMES),
+            custom_translation_table=translation_table(),
+        )
+    assert program is not None  # None is the old exporter's answer
+    graph = program.model_proto
+    got = graph.opset_import[0].version
+    if got != opset:
+        raise GateError(f"the exporter wrote opset {got} where {opset} was asked; ask for another opset")
+    return graph
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and its remarks about its own dependencies away from the user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            # torch's own exporter uses a name its pytree module has deprecated.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _numbers(traceable: Traceable) -> int:
+    """Return how many floating-point numbers the traced network holds."""
+    tensors = {id(t): t for t in (*traceable.parameters(), *traceable.buffers()) if t.is_floating_point()}
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: list[Probe]) -> Manifest:
+    """Embed the manifest, check the very bytes once more, and put artefact and manifest in place."""
+    for key, text in (
+        (METADATA_KEY, manifest.embedded().to_json()),
+        ("author", "solov2-edge"),
+        ("description", f"SOLOv2 {manifest.spec.name}, {manifest.precision}, {_shape(manifest.input)}"),
+    ):
+        entry = graph.metadata_props.add()
+        entry.key, entry.value = key, text
+    graph.producer_name, graph.producer_version = "solov2-edge", solov2_edge.__version__
+    data = graph.SerializeToString(deterministic=True)
+    onnx.checker.check_model(data, full_check=True)
+    written = onnx.load_from_string(data)
+    check("embedding the manifest", measure(written, probes, "embedding the manifest"), bound_of(manifest.precision))
+    complete = replace(manifest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+    # The old manifest goes first: whenever this is interrupted, what lies there is an artefact with its own manifest
+    # beside it or inside it, never with another's.
+    manifest_path(target).unlink(missing_ok=True)
+    write_aside(target, data)
+    write_aside(manifest_path(target), complete.to_json())
+    return complete
+
+
+def _shape(contract: InputContract) -> str:
+    size = f"{contract.height} x {contract.width}"
+    return f"uint8 RGB image {size}" if contract.kind == "image" else f"normalised float32 tensor {size}"

@@ -1,0 +1,145 @@
+"""The network as converters need it: one picture of a fixed size in, three named outputs, preprocessing inside.
+
+The model itself is never patched: :class:`Traceable` works on a copy, rewritten into what engines run fastest and
+convert most faithfully. Every rewriting is exact up to rounding, and the converters check it by parity.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from solov2_edge.converters.deform_export import replace_deform_convs
+from solov2_edge.converters.fold import fold_batch_norms
+from solov2_edge.errors import require
+from solov2_edge.layers import append_coordinates, resize
+from solov2_edge.manifest import InputContract
+from solov2_edge.model import SOLOv2
+
+__all__ = ["LOWERINGS", "InstanceFormGroupNorm", "Traceable"]
+
+LOWERINGS = ("native", "lowered")
+
+
+class InstanceFormGroupNorm(nn.Module):
+    """GroupNorm written as instance normalisation of (n, groups, C / groups * H, W), then scale and shift.
+
+    Rank 4 throughout. In ONNX this is InstanceNormalization at every opset; GroupNormalization (opset 21) is taken
+    apart by ONNX Runtime on the CPU and made the whole nano network 8 % slower.
+    """
+
+    def __init__(self, source: nn.GroupNorm) -> None:
+        super().__init__()
+        self.groups, self.eps = source.num_groups, source.eps
+        self.scale = nn.Parameter(source.weight.detach().clone().view(1, -1, 1, 1), requires_grad=False)
+        self.shift = nn.Parameter(source.bias.detach().clone().view(1, -1, 1, 1), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (n, C, H, W) per picture and group of channels."""
+        n, channels, height, width = x.shape
+        grouped = x.reshape(n, self.groups, channels // self.groups * height, width)
+        normal = functional.instance_norm(grouped, eps=self.eps).reshape(n, channels, height, width)
+        return normal * self.scale + self.shift
+
+
+class Traceable(nn.Module):
+    """A fixed-size, batch-free view of a SOLOv2 network, ready for tracing.
+
+    Args:
+        model: the network; it is copied, never changed.
+        contract: the input: kind, height H and width W in pixels.
+        lowering: how deformable convolutions are written: ``"native"`` or ``"lowered"``.
+
+    Raises:
+        InputError: an unknown lowering.
+    """
+
+    def __init__(self, model: SOLOv2, contract: InputContract, lowering: str = "native") -> None:
+        super().__init__()
+        require(lowering in LOWERINGS, f"dcn must be one of {', '.join(LOWERINGS)}, got {lowering!r}")
+        self.contract = contract
+        self.spec = model.spec
+        self.network = copy.deepcopy(model).float().eval().requires_grad_(False)
+        self.deform_convs = replace_deform_convs(self.network, lowering)
+        fold_batch_norms(self.network)
+        _replace_group_norms(self.network)
+        self.register_buffer("mean", torch.tensor(self.spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(self.spec.std).view(1, 3, 1, 1))
+        height, width = contract.height, contract.width
+        sizes = [(height // s, width // s) for s in (8, 8, 16, 32, 32)]  # of the level maps, before the grid resize
+        for level, (size, grid) in enumerate(zip(sizes, self.spec.grids, strict=True)):
+            # Bilinear resizing treats every channel alone, so the coordinates can be resized here, once and for all.
+            self.register_buffer(f"coordinates{level}", resize(_coordinates(*size), grid, grid))
+        self.register_buffer("mask_coordinates", _coordinates(height // 32, width // 32))
+        self.eval()
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Run the network on one picture.
+
+        Args:
+            image: what the contract says: (1, H, W, 3) uint8 RGB, or (1, 3, H, W) float32, normalised.
+
+        Returns:
+            class scores (cells, classes) in [0, 1] before points NMS, kernels (cells, E), mask features (E, H/4, W/4).
+        """
+        pyramid = self.network.neck(self.network.backbone(self.normalise(image)))
+        scores, kernels = self._head(pyramid)
+        return scores, kernels, self._mask_features(pyramid).flatten(0, 1)
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Return the (1, 3, H, W) float32 network input of what the contract takes."""
+        if self.contract.kind == "tensor":
+            return image
+        planes = image.permute(0, 3, 1, 2).contiguous().float()
+        if self.spec.channel_order == "bgr":
+            planes = planes.flip(1)
+        return (planes - self.get_buffer("mean")) / self.get_buffer("std")
+
+    def _head(self, pyramid: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return class scores (cells, classes) and kernels (cells, E) of P2..P6, as the model's head does."""
+        head = self.network.mask_head
+        p2, p3, p4, p5, p6 = pyramid
+        # The mean of 2x2 blocks is what bilinear resizing by a half computes, and engines pool faster than they resize.
+        levels = (functional.avg_pool2d(p2, 2), p3, p4, p5, resize(p6, p5.shape[-2], p5.shape[-1]))
+        logits, kernels = [], []
+        for number, (level, grid) in enumerate(zip(levels, self.spec.grids, strict=True)):
+            class_x = resize(level, grid, grid)
+            kernel_x = torch.cat([class_x, self.get_buffer(f"coordinates{number}")], dim=1)
+            for convolution in head.kernel_convs:
+                kernel_x = convolution(kernel_x)
+            for convolution in head.cls_convs:
+                class_x = convolution(class_x)
+            kernels.append(head.conv_kernel(kernel_x).reshape(-1, grid * grid))
+            logits.append(head.conv_cls(class_x).reshape(-1, grid * grid))
+        return torch.cat(logits, 1).t().sigmoid(), torch.cat(kernels, 1).t()
+
+    def _mask_features(self, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """Return the (1, E, H / 4, W / 4) mask features of P2..P5, with constant coordinates on P5."""
+        branch = self.network.mask_head.mask_feature_head
+        total: Tensor | None = None
+        for level, x in enumerate(pyramid[:4]):
+            if level == 3:
+                x = torch.cat([x, self.get_buffer("mask_coordinates")], dim=1)
+            steps = branch.convs_all_levels[level]
+            for step in range(max(level, 1)):
+                x = steps.get_submodule(f"conv{step}")(x)
+                if level > 0:
+                    x = resize(x, x.shape[-2] * 2, x.shape[-1] * 2)
+            total = x if total is None else total + x
+        features: Tensor = branch.conv_pred(total)
+        return features
+
+
+def _coordinates(height: int, width: int) -> Tensor:
+    """Return the two coordinate channels (1, 2, H, W) of a map, x first."""
+    return append_coordinates(torch.zeros(1, 0, height, width)).contiguous()
+
+
+def _replace_group_norms(network: nn.Module) -> None:
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.GroupNorm):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, InstanceFormGroupNorm(module))
