@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.file_kind import file_kind
@@ -94,7 +95,8 @@ def load_model(
     Args and errors are those of :func:`read_checkpoint`.
     """
     checkpoint = read_checkpoint(path, variant, class_names)
-    model = SOLOv2(checkpoint.spec)
+    with _NoInitialisation():
+        model = SOLOv2(checkpoint.spec)
     counters = {name: value for name, value in model.state_dict().items() if name.endswith(_COUNTER)}
     model.load_state_dict({**counters, **checkpoint.state}, strict=True)
     return model.eval(), checkpoint
@@ -142,9 +144,21 @@ def save_checkpoint(
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:
     """Return name -> sizes of every tensor a checkpoint of ``spec`` must have; nothing is allocated."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         model = SOLOv2(spec)
     return {name: tuple(v.shape) for name, v in model.state_dict().items() if not name.endswith(_COUNTER)}
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves parameters undrawn: they are overwritten, or only their shapes are asked for.
+
+    Drawing takes seconds for a ResNet-101, and on the meta device loads half of torch.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _load_state(contents: Contents, size: int) -> dict[str, Tensor]:

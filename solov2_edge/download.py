@@ -259,7 +259,7 @@ def _require_allowed(url: str, from_url: str) -> None:
     local = parts.hostname in _LOOPBACK and (not from_url or urlsplit(from_url).hostname in _LOOPBACK)
     require(
         bool(parts.hostname) and (parts.scheme == "https" or (parts.scheme == "http" and local)),
-        f"{'a redirect to ' if from_url else ''}{url} is refused: expected an https:// address",
+        f"{f'a redirect from {from_url} to ' if from_url else ''}{url} is refused: expected an https:// address",
     )
 
 
@@ -289,6 +289,9 @@ def _http_failure(url: str, error: urllib.error.HTTPError) -> SolovEdgeError:
         404: "the file is not there any more; look for it at its publisher",
         429: "too many requests; wait a few minutes and run this again",
     }
+    if 300 <= error.code < 400:  # urllib itself refuses some schemes, and endless redirects
+        error.close()
+        return InputError(f"a redirect from {url} is refused: {error.reason}")
     cure = cures.get(error.code, "try again later; what has arrived is kept")
     error.close()
     return SolovEdgeError(f"{url} answers {error.code} {error.reason}: {cure}")

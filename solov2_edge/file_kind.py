@@ -51,10 +51,10 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind:
         InputError: no such file, a directory, empty, or unreadable.
     """
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a directory; give the file inside it")
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a directory; give the file inside it")
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path} is a device or a pipe; give a file on disk")  # opening a pipe could wait forever
         with path.open("rb") as stream:

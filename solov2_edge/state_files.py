@@ -162,7 +162,7 @@ def _of_safetensors(
     stored: dict[str, StoredTensor], metadata: dict[str, str], variant: str | None, class_names: tuple[str, ...] | None
 ) -> Contents:
     words = {key: value for key, value in metadata.items() if key not in (SPEC_KEY, LICENCE_KEY, "format")}
-    facts: dict[str, Any] = {"weights": "safetensors", "metadata": words}
+    facts: dict[str, Any] = {"weights": "safetensors", **({"metadata": words} if words else {})}
     if SPEC_KEY not in metadata:
         return _recognised(stored, TrainingMeta(), variant, class_names, facts)
     try:

@@ -163,9 +163,7 @@ def _storage(storage: Any, dtype: Any) -> tuple[str, str, int]:
 
 
 def _raw_bytes(raw: Any) -> bytes | None:
-    """Return an array's bytes; Python 2 wrote them as text, protocol 2 as a latin-1 text to encode."""
-    if isinstance(raw, Opaque) and raw.name == "_codecs.encode" and raw.args:
-        raw = raw.args[0]
+    """Return an array's bytes; Python 2 wrote them as text."""
     if isinstance(raw, str):
         try:
             return raw.encode("latin-1")

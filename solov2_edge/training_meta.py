@@ -68,8 +68,6 @@ def _number(value: Any) -> int | float | None:
     if not isinstance(value, Opaque) or not value.name.endswith("multiarray.scalar") or len(value.args) != 2:
         return None
     dtype, raw = value.args
-    if isinstance(raw, Opaque) and raw.name == "_codecs.encode" and raw.args and isinstance(raw.args[0], str):
-        raw = raw.args[0].encode("latin-1", errors="replace")
     code = dtype.args[0] if isinstance(dtype, Opaque) and dtype.args else None
     form = _NUMBER.get(code) if isinstance(code, str) else None
     if form is None or not isinstance(raw, bytes) or len(raw) != struct.calcsize(form):

@@ -251,6 +251,10 @@ def _record(function: Any, args: Any) -> Any:
     if name in _LISTS:
         values = list(first) if isinstance(first, list | tuple) else []
         return tuple(values) if name.endswith(("tuple", "Size")) else values
+    if name == "_codecs.encode" and isinstance(first, str):
+        return first.encode("latin-1")  # how protocols 0-2 spell bytes
+    if name in ("builtins.bytes", "__builtin__.bytes") and not arguments:
+        return b""
     return Opaque(name, arguments)
 
 
