@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from solov2_edge.console import CommandResult, Console
-from solov2_edge.download import Progress, download
+from solov2_edge.download import download
+from solov2_edge.transfer import Progress
 from solov2_edge.zoo import published
 
 __all__ = ["add_arguments", "run"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from solov2_edge import download as module
+from solov2_edge import transfer
 from solov2_edge.download import cache_folder, download, fetch
 from solov2_edge.errors import InputError, SolovEdgeError
 from solov2_edge.zoo import BUNDLED, ZOO
@@ -211,7 +212,7 @@ def test_a_web_page_instead_of_the_file(server, target):
 
 
 def test_sizes_are_bounded(server, target, monkeypatch):
-    monkeypatch.setattr(module, "LARGEST", 1000)
+    monkeypatch.setattr(transfer, "LARGEST", 1000)
     with pytest.raises(InputError, match="more than any checkpoint"):
         fetch(server.url, target)
     server.behaviour.length = False
