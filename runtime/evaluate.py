@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, MissingDependencyError, require
+from solov2_edge.runtime.annotations import category_ids, read_annotations, read_picture_of
 from solov2_edge.runtime.instances import Instances
-from solov2_edge.runtime.pictures import read_picture
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -91,15 +91,12 @@ def evaluate(
         InputError: the file is not COCO, a picture is missing or of another size than annotated, no object is
             annotated, or model and file share no class.
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise MissingDependencyError("pycocotools", "eval", "computing COCO mask AP") from error
+    if importlib.util.find_spec("pycocotools") is None:  # before minutes of segmenting
+        raise MissingDependencyError("pycocotools", "eval", "computing COCO mask AP")
     require(max_detections >= 1, f"max_detections must be at least 1, got {max_detections!r}")
     require(limit is None or limit >= 1, f"limit must be at least 1 picture, got {limit!r}")
 
-    truth = _read_annotations(Path(annotations))
+    truth = read_annotations(Path(annotations))
     pictures = truth["images"][:limit]
     chosen = {picture["id"] for picture in pictures}
     objects = sum(1 for a in truth["annotations"] if a["image_id"] in chosen and not a.get("iscrowd"))
@@ -108,13 +105,40 @@ def evaluate(
     results: list[dict[str, Any]] = []
     detections = 0
     for done, picture in enumerate(pictures, start=1):
-        instances = segment(_read(Path(images), picture))
-        ids = _category_ids(instances.class_names, truth["categories"], annotations)
+        instances = segment(read_picture_of(Path(images), picture))
+        ids = category_ids(instances.class_names, truth["categories"], annotations)
         detections += len(instances)
         known = instances[np.array([ids[label] is not None for label in instances.labels], np.bool_)]
         results += known.to_coco(picture["id"], [-1 if i is None else i for i in ids])
         if progress is not None:
             progress(done, len(pictures))
+
+    precision = _precision(truth, results, pictures, max_detections, annotations)
+    by_area = {name: _mean(precision[:, :, :, index]) for index, name in enumerate(_AREAS)}
+    return Evaluation(
+        ap=by_area["all"],
+        ap50=_mean(precision[_IOU_50, :, :, 0]),
+        ap75=_mean(precision[_IOU_75, :, :, 0]),
+        ap_small=by_area["small"],
+        ap_medium=by_area["medium"],
+        ap_large=by_area["large"],
+        pictures=len(pictures),
+        instances=objects,
+        detections=detections,
+        max_detections=max_detections,
+    )
+
+
+def _precision(
+    truth: dict[str, Any],
+    results: list[dict[str, Any]],
+    pictures: list[dict[str, Any]],
+    max_detections: int,
+    annotations: str | PathLike[str],
+) -> NDArray[np.float64]:
+    """Return pycocotools' precision table, (IoU thresholds, recalls, categories, areas)."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         expected, got = COCO(), COCO()
@@ -134,84 +158,10 @@ def evaluate(
             judge.accumulate()
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(f"{annotations} has an annotation pycocotools cannot read: {error!r}") from error
-    precision = judge.eval["precision"]  # (IoU thresholds, recalls, categories, areas, maxDets)
-    by_area = {name: _mean(precision[:, :, :, index, 0]) for index, name in enumerate(_AREAS)}
-    return Evaluation(
-        ap=by_area["all"],
-        ap50=_mean(precision[_IOU_50, :, :, 0, 0]),
-        ap75=_mean(precision[_IOU_75, :, :, 0, 0]),
-        ap_small=by_area["small"],
-        ap_medium=by_area["medium"],
-        ap_large=by_area["large"],
-        pictures=len(pictures),
-        instances=objects,
-        detections=detections,
-        max_detections=max_detections,
-    )
+    return np.asarray(judge.eval["precision"][..., 0])
 
 
 def _mean(precision: NDArray[np.float64]) -> float:
     """Return the mean over what is defined, in points; pycocotools marks categories without objects with -1."""
     defined = precision[precision > -1]
     return 100 * float(defined.mean()) if defined.size else _UNDEFINED
-
-
-def _read_annotations(path: Path) -> dict[str, Any]:
-    """Return the annotation file's lists, checked as far as every use of them needs."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"cannot read the annotations {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not JSON ({error}); give a COCO instances file") from error
-    needs = {
-        "images": ("id", "file_name"),
-        "categories": ("id", "name"),
-        "annotations": ("id", "image_id", "category_id", "segmentation", "area"),
-    }
-    for key, fields in needs.items():
-        entries = data.get(key) if isinstance(data, dict) else None
-        require(
-            isinstance(entries, list) and all(isinstance(e, dict) and set(fields) <= set(e) for e in entries),
-            f"{path} must be COCO instances with a list {key!r} of objects holding {', '.join(fields)}",
-        )
-    # Some hand-made files leave iscrowd out; pycocotools insists on it.
-    crowds = [{"iscrowd": 0, **annotation} for annotation in data["annotations"]]
-    return {"images": data["images"], "categories": data["categories"], "annotations": crowds}
-
-
-def _read(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
-    """Read one picture and check it against its annotated size, which its masks rely on."""
-    path = folder / picture["file_name"]
-    require(path.is_file(), f"the annotations name a picture that is not there: {path}")
-    frame = read_picture(path)
-    height, width = picture.get("height", frame.shape[0]), picture.get("width", frame.shape[1])
-    require(
-        frame.shape[:2] == (height, width),
-        f"{path} is {frame.shape[0]} x {frame.shape[1]} pixels but annotated as {height} x {width}; "
-        "annotations and picture do not belong together",
-    )
-    return frame
-
-
-def _category_ids(
-    class_names: Sequence[str], categories: list[dict[str, Any]], annotations: str | PathLike[str]
-) -> list[int | None]:
-    """Return the file's category id per class of the model, None where the file lacks the class."""
-    ids = {_key(category["name"]): category["id"] for category in categories}
-    found = [ids.get(_key(name)) for name in class_names]
-    if all(i is None for i in found):
-        raise InputError(
-            f"none of the model's classes ({_list(class_names)}) is a category of {annotations} "
-            f"({_list([str(category['name']) for category in categories])}); rename the categories or take another file"
-        )
-    return found
-
-
-def _key(name: str) -> str:
-    return str(name).replace("_", " ").strip()
-
-
-def _list(names: Sequence[str], shown: int = 8) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more

@@ -191,6 +191,9 @@ def test_a_picture_of_another_size_is_named(case: Case) -> None:
         ({"categories": [{"id": 1}]}, "id, name"),
         ({"annotations": []}, "annotates no object"),
         ({"annotations": [{"id": 1, "image_id": 1}]}, "category_id"),
+        ({"annotations": [annotation(7, 1, 5, 0, 9, 0, 9, segmentation=[])]}, "annotation 7 must have polygons"),
+        ({"annotations": [annotation(7, 1, 5, 0, 9, 0, 9, segmentation=[[1, 2]])]}, "annotation 7 must have polygons"),
+        ({"annotations": [annotation(7, 1, 5, 0, 9, 0, 9, segmentation={"size": [9, 9]})]}, "annotation 7"),
     ],
 )
 def test_files_that_are_not_coco_are_refused(case: Case, change: dict[str, Any], message: str) -> None:
@@ -220,6 +223,5 @@ def test_counts_below_one_are_refused(case: Case, option: str) -> None:
 
 def test_missing_pycocotools_names_its_cure(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(MissingDependencyError, match=r"solov2-edge\[eval\]"):
         case.evaluate()

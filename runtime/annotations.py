@@ -1,0 +1,119 @@
+"""COCO annotation files, checked before anyone relies on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solov2_edge.errors import InputError, require
+from solov2_edge.runtime.pictures import read_picture
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+__all__ = ["category_ids", "read_annotations", "read_picture_of"]
+
+_FIELDS: dict[str, dict[str, Any]] = {
+    "images": {"id": int | str, "file_name": str},
+    "categories": {"id": int, "name": str},
+    "annotations": {
+        "id": int,
+        "image_id": int | str,
+        "category_id": int,
+        "segmentation": list | dict,
+        "area": float | int,
+    },
+}
+
+
+def read_annotations(path: Path) -> dict[str, Any]:
+    """Return the lists ``images``, ``categories`` and ``annotations`` of a COCO instances file.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, or lacks what evaluation needs.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read the annotations {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not JSON ({error}); give a COCO instances file") from error
+    for key, types in _FIELDS.items():
+        entries = data.get(key) if isinstance(data, dict) else None
+        good = isinstance(entries, list) and all(
+            isinstance(e, dict) and all(isinstance(e.get(field), kind) for field, kind in types.items())
+            for e in entries
+        )
+        require(good, f"{path} must be COCO instances with a list {key!r} of objects holding {', '.join(types)}")
+    broken = next((a for a in data["annotations"] if not _is_segmentation(a["segmentation"])), None)
+    if broken is not None:
+        raise InputError(
+            f"{path}: annotation {broken['id']} must have polygons of at least 3 points or an RLE with size and counts "
+            f"as its segmentation, got {str(broken['segmentation'])[:60]}"
+        )
+    # Some hand-made files leave iscrowd out; pycocotools insists on it.
+    crowds = [{"iscrowd": 0, **annotation} for annotation in data["annotations"]]
+    return {"images": data["images"], "categories": data["categories"], "annotations": crowds}
+
+
+def _is_segmentation(value: Any) -> bool:
+    if isinstance(value, dict):
+        return {"size", "counts"} <= set(value)
+    return bool(value) and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in value)
+
+
+def read_picture_of(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return the picture of an entry of ``images`` as BGR uint8 (H, W, 3).
+
+    Raises:
+        InputError: it is missing, unreadable, or of another size than annotated, which its masks rely on.
+    """
+    path = folder / picture["file_name"]
+    require(path.is_file(), f"the annotations name a picture that is not there: {path}")
+    frame = read_picture(path)
+    height, width = picture.get("height", frame.shape[0]), picture.get("width", frame.shape[1])
+    require(
+        frame.shape[:2] == (height, width),
+        f"{path} is {frame.shape[0]} x {frame.shape[1]} pixels but annotated as {height} x {width}; "
+        "annotations and picture do not belong together",
+    )
+    return frame
+
+
+def category_ids(
+    class_names: Sequence[str], categories: list[dict[str, Any]], annotations: str | PathLike[str]
+) -> list[int | None]:
+    """Return the file's category id per class of the model, None where the file lacks the class.
+
+    Names meet with spaces and underscores equal.
+
+    Args:
+        class_names: the model's classes.
+        categories: the file's ``categories``.
+        annotations: the file, for the message.
+
+    Raises:
+        InputError: the file has none of the classes; the message shows both sides.
+    """
+    ids = {_key(category["name"]): category["id"] for category in categories}
+    found = [ids.get(_key(name)) for name in class_names]
+    if all(i is None for i in found):
+        raise InputError(
+            f"none of the model's classes ({_list(class_names)}) is a category of {annotations} "
+            f"({_list([str(category['name']) for category in categories])}); rename the categories or take another file"
+        )
+    return found
+
+
+def _key(name: str) -> str:
+    return str(name).replace("_", " ").strip()
+
+
+def _list(names: Sequence[str], shown: int = 8) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
