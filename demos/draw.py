@@ -130,7 +130,15 @@ def _draw_tags(
         name = instances.class_names[int(instances.labels[rank])]
         text = f"{name} {instances.scores[rank]:.2f}" if scores else name
         x0, y0, x1, y1 = (float(value) for value in box)
-        tag = place_tag(text, (x0, y0, x1, y1), (height, width), placed, font)
+        anchor = _top_x(instances, rank) * scale
+        tag = place_tag(text, (x0, y0, x1, y1), (height, width), placed, font, anchor)
         if tag is not None:
             placed.append(tag)
             draw_tag(canvas, tag, colours[rank])
+
+
+def _top_x(instances: Instances, rank: int) -> float:
+    """Return the mean x, in frame pixels, of the highest row of a mask; 0 for an empty one."""
+    crop, (_, x0) = instances.cropped.crops[rank], instances.cropped.corners[rank]
+    rows = np.flatnonzero(crop.any(axis=1))
+    return x0 + float(np.flatnonzero(crop[rows[0]]).mean()) + 0.5 if len(rows) else 0.0

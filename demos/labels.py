@@ -45,7 +45,12 @@ def text_scale(height: int, width: int) -> float:
 
 
 def place_tag(
-    text: str, box: tuple[float, float, float, float], size: tuple[int, int], placed: list[Tag], scale: float
+    text: str,
+    box: tuple[float, float, float, float],
+    size: tuple[int, int],
+    placed: list[Tag],
+    scale: float,
+    anchor: float | None = None,
 ) -> Tag | None:
     """Find a place for a tag, or None when every place would hide too much.
 
@@ -55,6 +60,8 @@ def place_tag(
         size: (height, width) of the picture in pixels; a tag never leaves it.
         placed: tags that stand already.
         scale: OpenCV font scale.
+        anchor: x in pixels over which the tag is centred as far as the box allows, for example that of the
+            instance's highest pixel; default: the tag starts at the box's left edge.
     """
     (text_width, text_height), baseline = cv2.getTextSize(text, FONT, scale, 1)
     pad = max(2, round(text_height * 0.35))
@@ -64,9 +71,10 @@ def place_tag(
     x0, y0, x1, y1 = box
     if width * height > MAX_COVER * (x1 - x0) * (y1 - y0):
         return None
+    x = x0 if anchor is None else max(x0, min(anchor - width / 2, x1 - width))
+    left = int(np.clip(x, 0, size[1] - width))
     # Above the instance, inside its top edge, below it.
-    for x, y in ((x0, y0 - height), (x0, y0), (x0, y1)):
-        left = int(np.clip(x, 0, size[1] - width))
+    for y in (y0 - height, y0, y1):
         top = int(np.clip(y, 0, size[0] - height))
         tag = Tag(text, left, top, width, height, scale)
         if all(_overlap(tag, other) <= MAX_OVERLAP for other in placed):

@@ -65,7 +65,7 @@ def _parse(
             continue
         if word in later:
             raise InputError(f"{option} {word}: {THIS_VERSION}; {word} comes in a later one")
-        close = difflib.get_close_matches(word.lower(), [*known, *later, *aliases], n=1, cutoff=0.6)
+        close = difflib.get_close_matches(word.lower(), [*known, *later, *aliases], n=1, cutoff=0.7)
         meant = aliases.get(close[0], close[0]) if close else None
         hint = f"did you mean {meant}?" if meant else f"expected {' or '.join(known)}"
         raise InputError(f"{option} {word!r} is not known; {hint}")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10: pytest brings tomli there
+else:  # pytest brings it
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parent.parent

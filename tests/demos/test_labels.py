@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from solov2_edge.demos.labels import Tag, draw_tag, place_tag, text_scale
 
@@ -9,6 +10,16 @@ def test_a_tag_stands_above_a_large_instance() -> None:
     tag = place_tag("cell 0.90", (100, 200, 500, 500), (600, 800), [], 0.5)
     assert tag is not None
     assert (tag.x, tag.y + tag.height) == (100, 200)
+
+
+@pytest.mark.parametrize(("anchor", "left"), [(0.0, 100), (490.0, None), (300.0, None)])
+def test_a_tag_follows_its_anchor_inside_the_box(anchor: float, left: int | None) -> None:
+    tag = place_tag("cell 0.90", (100, 200, 500, 500), (600, 800), [], 0.5, anchor)
+    assert tag is not None
+    if left is not None:
+        assert tag.x == left
+    else:
+        assert abs(min(anchor, 500 - tag.width / 2) - (tag.x + tag.width / 2)) <= 1
 
 
 def test_a_tag_never_leaves_the_picture() -> None:

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from solov2_edge import checkpoint
+from solov2_edge.cli import main
+from solov2_edge.converters import to_onnx
+from solov2_edge.errors import GateError
+from solov2_edge.manifest import InputContract, Manifest
+from solov2_edge.model import SOLOv2
+from solov2_edge.spec import ModelSpec
+
+Calls = list[dict[str, Any]]
+
+
+@pytest.fixture
+def weights(tmp_path: Path, tiny_spec: ModelSpec) -> str:
+    path = tmp_path / "mine.safetensors"
+    checkpoint.save_checkpoint(path, tiny_spec, SOLOv2(tiny_spec).state_dict(), licence="CC0 1.0")
+    return str(path)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    """Stands in for the exporter, which has its own tests, and records what it was asked for."""
+    recorded: Calls = []
+
+    def export_onnx(model: SOLOv2, path: Path, **options: Any) -> Manifest:
+        recorded.append({"path": path, **options})
+        path.write_bytes(b"onnx")
+        contract = InputContract(options["input_kind"], options["height"], options["width"])
+        parity = {"class_scores": 1e-6, "kernels": 2e-6, "mask_features": 3e-6}
+        return Manifest(model.spec, "onnx", options["precision"], contract, parity=parity, size_bytes=1_500_000)
+
+    monkeypatch.setattr(to_onnx, "export_onnx", export_onnx)
+    return recorded
+
+
+def test_one_file_per_precision(tmp_path: Path, weights: str, calls: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["convert", weights, "--to", "onnx", "--precision", "fp32", "fp16", "-o", str(out)]) == 0
+    assert [call["path"].name for call in calls] == ["mine.fp32.onnx", "mine.fp16.onnx"]
+    assert {(c["height"], c["width"], c["input_kind"], c["dcn"]) for c in calls} == {(448, 768, "image", "native")}
+    assert all(c["weights_licence"] == "CC0 1.0" and len(c["source_sha256"]) == 64 for c in calls)
+    assert "opset" not in calls[0]
+    assert "mine.fp16.onnx  1.5 MB  parity 3.0e-06 of range" in capsys.readouterr().out
+
+
+def test_options_reach_the_exporter(
+    tmp_path: Path, weights: str, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--input-size", "64x96", "--input", "tensor", "--dcn", "lowered", "--opset", "20", "--name", "other"]
+    assert main(["convert", weights, "-o", str(tmp_path), *options, "--json"]) == 0
+    (call,) = calls
+    assert (call["height"], call["width"], call["input_kind"], call["dcn"]) == (64, 96, "tensor", "lowered")
+    assert (call["opset"], call["path"].name) == (20, "other.fp32.onnx")
+    document = json.loads(capsys.readouterr().out)
+    assert document["variant"] == "custom"
+    assert document["artefacts"][0]["input"] == {"kind": "tensor", "height": 64, "width": 96}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--to", "tflite"], "this version writes ONNX in fp32 and fp16 only"),
+        (["--precision", "int8"], "this version writes ONNX in fp32 and fp16 only"),
+        (["--precision", "half"], "did you mean fp16?"),
+        (["--input-size", "450x768"], "the next is 480x768"),
+        (["--name", "a/b"], "--name must be a bare file name"),
+        (["--opset", "0"], "--opset must be at least 1"),
+        (["--variant", "nnano"], "nano"),
+    ],
+)
+def test_what_is_refused_before_any_work(
+    tmp_path: Path, weights: str, calls: Calls, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["convert", weights, "-o", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not calls
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_or_foreign_checkpoint_is_one_sentence(
+    tmp_path: Path, calls: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.pth").write_text("not a checkpoint", encoding="utf-8")
+    for name in ("gone.pth", "notes.pth"):
+        assert main(["convert", str(tmp_path / name), "-o", str(tmp_path / "out")]) == 2
+        err = capsys.readouterr().err
+        assert name in err
+        assert err.count("\n") == 1
+    assert not calls
+
+
+def test_lost_parity_ends_with_three(
+    tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export_onnx(*args: Any, **options: Any) -> Manifest:
+        raise GateError("parity with PyTorch is lost")
+
+    monkeypatch.setattr(to_onnx, "export_onnx", export_onnx)
+    assert main(["convert", weights, "-o", str(tmp_path / "out"), "--json"]) == 3
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["exit_code"] == 3
