@@ -187,7 +187,8 @@ class ModelSpec:
         backbone = values.pop("backbone", None)
         if backbone is not None:
             values["backbone"] = _build(BackboneSpec, backbone, "backbone")
-        return _build(cls, values, "model spec")
+        spec: ModelSpec = _build(cls, values, "model spec")
+        return spec
 
 
 def _build(cls: type[Any], data: Any, where: str) -> Any:
