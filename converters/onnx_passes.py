@@ -14,22 +14,19 @@ from typing import Any
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
 from solov2_edge.converters.half import rounded_everywhere, to_half
-from solov2_edge.converters.parity import bound_of, check, differences
+from solov2_edge.converters.probes import Probes
 from solov2_edge.errors import GateError
 from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["GraphPass", "Probe", "check_size", "measure", "passes_for", "run_passes", "strip_notes"]
+__all__ = ["GraphPass", "check_size", "judge", "passes_for", "run_passes", "strip_notes"]
 
 # Names, shapes and attributes of a node or a weight cost up to a few hundred bytes each; lowered deformable
 # convolutions add sampling grids, under one per cent of a network's weights.
 OVERHEAD_PER_PART = 400  # bytes
 OVERHEAD = 1.02
-
-Probe = tuple[NDArray[Any], RawOutputs]
-"""What the graph's input takes, and what PyTorch says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,24 +36,24 @@ class GraphPass:
     Attributes:
         name: what a failed check calls it.
         apply: takes a model, returns the rewritten one; may change its argument.
-        bound: largest difference from PyTorch allowed from here on, as a part of the range.
+        precision: whose bound holds from here on.
     """
 
     name: str
     apply: Callable[[ModelProto], ModelProto]
-    bound: float
+    precision: str
 
 
 def passes_for(precision: str) -> tuple[GraphPass, ...]:
     """Return the passes that turn a fresh float32 export into an artefact of ``precision`` (fp32 or fp16)."""
-    passes = [GraphPass("stripping the exporter's notes", strip_notes, bound_of("fp32"))]
+    passes = [GraphPass("stripping the exporter's notes", strip_notes, "fp32")]
     if precision == "fp16":
-        passes.append(GraphPass("the float16 pass", to_half, bound_of("fp16")))
+        passes.append(GraphPass("the float16 pass", to_half, "fp16"))
     return tuple(passes)
 
 
 def run_passes(
-    model: ModelProto, passes: Sequence[GraphPass], probes: Sequence[Probe], log: Callable[[str], None]
+    model: ModelProto, passes: Sequence[GraphPass], probes: Probes, log: Callable[[str], None]
 ) -> tuple[ModelProto, dict[str, float]]:
     """Apply ``passes`` in order, checking parity in ONNX Runtime after each.
 
@@ -75,44 +72,40 @@ def run_passes(
     measured: dict[str, float] = {}
     for step in passes:
         model = step.apply(model)
-        measured = measure(model, probes, step.name)
-        check(step.name, measured, step.bound)
+        measured = judge(model, probes, step.name, step.precision)
         log(f"{step.name}: {len(model.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
     return model, measured
 
 
-def measure(model: ModelProto, probes: Sequence[Probe], stage: str) -> dict[str, float]:
-    """Return the largest difference from PyTorch per output over ``probes``, as ONNX Runtime runs ``model``.
+def judge(model: ModelProto, probes: Probes, stage: str, precision: str) -> dict[str, float]:
+    """Return the largest difference from PyTorch per output, as ONNX Runtime runs ``model`` on the probes.
 
     A float16 graph is run a second time with every value rounded, and the worse of the two counts.
 
     Raises:
-        GateError: ONNX Runtime cannot load or run it; the message names ``stage``.
+        GateError: parity is lost, or ONNX Runtime cannot load or run the graph; the message names ``stage``.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: hints about optimisation are not the user's business
-    worst = _measure_as(model, options, probes, stage)
-    if any(weight.data_type == TensorProto.FLOAT16 for weight in model.graph.initializer):
+    worst = probes.judge(stage, _runner(model, options, stage), precision)
+    if precision == "fp16":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        rounded = _measure_as(rounded_everywhere(model), options, probes, stage)
+        rounded = probes.judge(stage, _runner(rounded_everywhere(model), options, stage), precision)
         worst = {output: max(value, rounded[output]) for output, value in worst.items()}
     return worst
 
 
-def _measure_as(
-    model: ModelProto, options: onnxruntime.SessionOptions, probes: Sequence[Probe], stage: str
-) -> dict[str, float]:
-    worst: dict[str, float] = {}
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-        runs = [session.run(None, {name: batch}) for batch, _ in probes]
-    except Exception as error:
-        raise GateError(f"ONNX Runtime cannot run the graph after {stage}: {error}; nothing was written") from error
-    for outputs, (_, reference) in zip(runs, probes, strict=True):
-        for output, value in differences(RawOutputs(*outputs), reference).items():
-            worst[output] = max(worst.get(output, 0.0), value)
-    return worst
+def _runner(model: ModelProto, options: onnxruntime.SessionOptions, stage: str) -> Callable[[NDArray[Any]], RawOutputs]:
+    def attempt(what: Callable[[], Any]) -> Any:
+        try:
+            return what()
+        except Exception as error:
+            raise GateError(f"ONNX Runtime cannot run the graph after {stage}: {error}; nothing was written") from error
+
+    data = model.SerializeToString()
+    session = attempt(lambda: onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"]))
+    name = session.get_inputs()[0].name
+    return lambda batch: RawOutputs(*attempt(lambda: session.run(None, {name: batch})))
 
 
 def strip_notes(model: ModelProto) -> ModelProto:

@@ -21,14 +21,13 @@ from onnx import ModelProto
 
 import solov2_edge
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
-from solov2_edge.converters.onnx_passes import Probe, check_size, measure, passes_for, run_passes
-from solov2_edge.converters.parity import bound_of, check, differences, model_outputs, probe_batches
+from solov2_edge.converters.onnx_passes import check_size, judge, passes_for, run_passes
+from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.traceable import Traceable
 from solov2_edge.errors import GateError, InputError, require
 from solov2_edge.files import write_aside
 from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest, manifest_path
 from solov2_edge.model import SOLOv2
-from solov2_edge.runtime.session import RawOutputs
 
 __all__ = ["OPSETS", "export_onnx"]
 
@@ -85,12 +84,11 @@ def export_onnx(
     traceable = Traceable(model, contract, dcn)
     number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
 
-    batches = probe_batches(contract, model.spec)
-    probes: list[Probe] = [(batch, model_outputs(model, batch, contract.kind)) for batch in batches]
-    _check_rewriting(traceable, probes)
-    graph = _trace(traceable, batches[0], number)
-    measured = measure(graph, probes, "the export")
-    check("the export", measured, bound_of("fp32"))
+    probes = Probes(model, contract)
+    # In PyTorch first, before any exporter has a say: folding, constant coordinates, lowered operators.
+    probes.judge("rewriting the network for export", traceable.run, "fp32")
+    graph = _trace(traceable, probes.batches[0], number)
+    measured = judge(graph, probes, "the export", "fp32")
     say(f"opset {number}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
     graph, measured = run_passes(graph, passes_for(precision), probes, say)
     check_size(graph, _numbers(traceable), PRECISION_BYTES[precision])
@@ -122,15 +120,6 @@ def _opset(asked: int | None, *, native_dcn: bool) -> int:
             f"ask for opset {NATIVE_OPSET} or later, or for dcn 'lowered'"
         )
     return asked or (NATIVE_OPSET if native_dcn else DEFAULT_OPSET)
-
-
-def _check_rewriting(traceable: Traceable, probes: list[Probe]) -> None:
-    """Check folding, constant coordinates and lowered operators in PyTorch, before any exporter has a say."""
-    for batch, reference in probes:
-        with torch.no_grad():
-            outputs = traceable(torch.from_numpy(batch))
-        measured = differences(RawOutputs(*(output.contiguous().numpy() for output in outputs)), reference)
-        check("rewriting the network for export", measured, bound_of("fp32"))
 
 
 def _trace(traceable: Traceable, batch: NDArray[Any], opset: int) -> ModelProto:
@@ -176,7 +165,7 @@ def _numbers(traceable: Traceable) -> int:
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: list[Probe]) -> Manifest:
+def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: Probes) -> Manifest:
     """Embed the manifest, check the very bytes once more, and put artefact and manifest in place."""
     for key, text in (
         (METADATA_KEY, manifest.embedded().to_json()),
@@ -188,8 +177,7 @@ def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: list[Pro
     graph.producer_name, graph.producer_version = "solov2-edge", solov2_edge.__version__
     data = graph.SerializeToString(deterministic=True)
     onnx.checker.check_model(data, full_check=True)
-    written = onnx.load_from_string(data)
-    check("embedding the manifest", measure(written, probes, "embedding the manifest"), bound_of(manifest.precision))
+    judge(onnx.load_from_string(data), probes, "embedding the manifest", manifest.precision)
     complete = replace(manifest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
     # The old manifest goes first: whenever this is interrupted, what lies there is an artefact with its own manifest
     # beside it or inside it, never with another's.

@@ -7,8 +7,10 @@ convert most faithfully. Every rewriting is exact up to rounding, and the conver
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,6 +20,7 @@ from solov2_edge.errors import require
 from solov2_edge.layers import append_coordinates, resize
 from solov2_edge.manifest import InputContract
 from solov2_edge.model import SOLOv2
+from solov2_edge.runtime.session import RawOutputs
 
 __all__ = ["LOWERINGS", "InstanceFormGroupNorm", "Traceable"]
 
@@ -88,6 +91,12 @@ class Traceable(nn.Module):
         pyramid = self.network.neck(self.network.backbone(self.normalise(image)))
         scores, kernels = self._head(pyramid)
         return scores, kernels, self._mask_features(pyramid).flatten(0, 1)
+
+    def run(self, batch: NDArray[Any]) -> RawOutputs:
+        """Run on numpy's (1, ...) input in PyTorch, as an engine would."""
+        with torch.inference_mode():
+            outputs = self(torch.from_numpy(batch))
+        return RawOutputs(*(output.contiguous().numpy() for output in outputs))
 
     def normalise(self, image: Tensor) -> Tensor:
         """Return the (1, 3, H, W) float32 network input of what the contract takes."""
