@@ -30,7 +30,7 @@ def picture_facts(
     annotations: Path,
     images: Path,
     *,
-    repeat: int = 5,
+    repeat: int = 3,
 ) -> tuple[PictureFacts, ...]:
     """Segment annotated pictures and draw what was found and what was annotated.
 
@@ -85,7 +85,7 @@ def network_ms(
     timings: Callable[[], dict[str, float]],
     picture: Path,
     *,
-    repeat: int = 5,
+    repeat: int = 3,
 ) -> float:
     """Return the median milliseconds of the network on one picture, after one run that does not count."""
     return _run(segment, timings, read_picture(picture), repeat)[1]["network"]

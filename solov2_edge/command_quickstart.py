@@ -159,7 +159,7 @@ def _provenance(path: Path, files: Bundle) -> dict[str, str]:
 
 def _commands(path: Path) -> tuple[tuple[str, str], ...]:
     return (
-        ("Masks of your own pictures", f"solov2-edge segment {path.name} PICTURES/ -o masks"),
+        ("Masks of your own pictures", f"solov2-edge segment {path} PICTURES/ -o masks"),
         ("Your own checkpoint", "solov2-edge convert model.pth --to onnx --precision fp32 fp16 -o artefacts"),
         (
             "What the conversion cost",

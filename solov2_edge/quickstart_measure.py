@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,21 @@ def measure(path: Path, files: Bundle, *, verify_it: bool) -> ArtefactFacts:
     network = network_ms(segment, lambda: segment.timings, first)
     facts = ArtefactFacts(path.name, _engine(segment, path), path.stat().st_size, ap, ap50, network)
     return _verified(facts, path, files) if verify_it else facts
+
+
+def _verified(facts: ArtefactFacts, path: Path, files: Bundle) -> ArtefactFacts:
+    from solov2_edge.converters.verify import verify
+    from solov2_edge.demos.report_data import StageParity
+
+    result = verify(path, files.checkpoint, files.pictures)
+    # The network's outputs share one unit, the range of the stage; the verdict speaks for the other stages.
+    parity = tuple(
+        StageParity(stage.quantity.replace("_", " "), stage.worst, stage.bound)
+        for stage in result.summary()
+        if stage.stage == "network" and stage.bound is not None
+    )
+    matched = f"{result.matched} of {result.expected} instances matched"
+    return replace(facts, parity=parity, verdict=matched if result.passed else result.verdict, passed=result.passed)
 
 
 def _engine(segment: AnySegmenter, path: Path) -> str:

@@ -1,0 +1,66 @@
+"""``solov2-edge verify``: does an artefact still compute what its checkpoint does, stage by stage, with a verdict."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from solov2_edge.choices import require_positive
+from solov2_edge.console import CommandResult, Console
+from solov2_edge.errors import GateError, require
+from solov2_edge.opening import is_checkpoint
+
+if TYPE_CHECKING:
+    from solov2_edge.converters.verification import StageSummary
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("artefact", type=Path, metavar="ARTEFACT", help="converted file, for example model.fp16.onnx")
+    parser.add_argument("--against", type=Path, required=True, metavar="CKPT", help="the checkpoint it was made from")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="pictures the comparison runs on")
+    parser.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
+    parser.add_argument("--variant", help="variant of the checkpoint, if its tensors leave a doubt")
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the artefact's engine")
+    parser.add_argument(
+        "--other-checkpoint", action="store_true", help="compare even if the artefact was made from another checkpoint"
+    )
+
+
+def run(args: argparse.Namespace, console: Console) -> CommandResult:
+    """Compare and print the worst of every quantity; exit code 3 if a bound does not hold."""
+    require_positive("--limit", args.limit)
+    require_positive("--threads", args.threads)
+    for path, role in ((args.artefact, "artefact"), (args.against, "checkpoint"), (args.images, "pictures")):
+        require(path.exists(), f"{path}: no such {role}")
+    swapped = is_checkpoint(args.artefact) and not is_checkpoint(args.against)
+    hint = f"; did you mean: verify {args.against} --against {args.artefact}?" if swapped else ""
+    require(not is_checkpoint(args.artefact), f"{args.artefact} is a checkpoint, expected a converted file{hint}")
+
+    from solov2_edge.converters.verify import verify
+
+    with console.counter("pictures") as progress:
+        result = verify(
+            args.artefact,
+            args.against,
+            args.images,
+            variant=args.variant,
+            limit=args.limit,
+            threads=args.threads,
+            allow_other_checkpoint=args.other_checkpoint,
+            progress=progress,
+        )
+    console.table(("stage", "worst", "bound", "on", ""), [_row(stage) for stage in result.summary()])
+    for note in sorted({finding.note for finding in result.findings if finding.note}):
+        console.say(f"note: {note}")
+    console.say(result.verdict)
+    return CommandResult(result.to_dict(), 0 if result.passed else GateError.exit_code)
+
+
+def _row(stage: StageSummary) -> tuple[str, ...]:
+    bound = "-" if stage.bound is None else f"{'>=' if stage.at_least else '<='} {stage.bound:.3g}"
+    name = f"{stage.stage}: {stage.quantity.replace('_', ' ')}"
+    return name, f"{stage.worst:.3g}", bound, stage.picture, "ok" if stage.passed else "FAILED"
