@@ -1,0 +1,157 @@
+"""What a verification found: one row per quantity and picture, each with its bound, and the verdict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["STAGES", "Finding", "StageSummary", "Verification"]
+
+STAGES = ("preprocess", "network", "decode", "instances")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One measured quantity of one picture.
+
+    Attributes:
+        picture: file name, or ``"(one colour)"`` and ``"(noise)"`` for the two frames that are always included.
+        stage: one of :data:`STAGES`.
+        quantity: what was measured, for example ``"kernels"`` or ``"recall at 0.5"``.
+        value: the measurement.
+        bound: what it is held to; None for a quantity that is only reported.
+        at_least: the bound is a floor (recall) and not a ceiling (a difference).
+        note: why the bound is not the usual one, or empty.
+    """
+
+    picture: str
+    stage: str
+    quantity: str
+    value: float
+    bound: float | None = None
+    at_least: bool = False
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the bound holds; True where there is none. NaN holds no bound."""
+        if self.bound is None:
+            return True
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready plain data; a value that is no finite number is None."""
+        return {
+            "picture": self.picture,
+            "stage": self.stage,
+            "quantity": self.quantity,
+            "value": self.value if math.isfinite(self.value) else None,
+            "bound": self.bound,
+            "at_least": self.at_least,
+            "passed": self.passed,
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StageSummary:
+    """The worst of one quantity over all pictures; fields as in :class:`Finding`, ``picture`` is where it happened."""
+
+    stage: str
+    quantity: str
+    worst: float
+    bound: float | None
+    at_least: bool
+    picture: str
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """An artefact compared with the checkpoint it was made from.
+
+    Attributes:
+        artefact: path of the artefact.
+        checkpoint: path of the checkpoint.
+        precision: of the artefact.
+        engine: what ran the artefact.
+        pictures: how many were compared, the two generated frames included.
+        matched: instances matched at IoU 0.5, over all pictures.
+        expected: instances PyTorch finds, over all pictures.
+        findings: every row, in order of picture and stage.
+    """
+
+    artefact: str
+    checkpoint: str
+    precision: str
+    engine: str
+    pictures: int
+    matched: int
+    expected: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bound holds."""
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence for people."""
+        found = f"{self.matched} of {self.expected} instances matched on {self.pictures} pictures"
+        failed = [row for row in self.summary() if not row.passed]
+        if not failed:
+            return f"passed: {found}"
+        worst = "; ".join(_in_words(row) for row in failed[:3])
+        return f"failed: {worst}; {found}"
+
+    def summary(self) -> list[StageSummary]:
+        """Return one row per stage and quantity: a failed finding if there is one, else the worst value."""
+        groups: dict[tuple[str, str], list[Finding]] = {}
+        for finding in self.findings:
+            groups.setdefault((finding.stage, finding.quantity), []).append(finding)
+        return [_worst(rows) for rows in groups.values()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready plain data."""
+        stages = [
+            {
+                "stage": row.stage,
+                "quantity": row.quantity,
+                "worst": row.worst if math.isfinite(row.worst) else None,
+                "bound": row.bound,
+                "at_least": row.at_least,
+                "picture": row.picture,
+                "passed": row.passed,
+            }
+            for row in self.summary()
+        ]
+        return {
+            "artefact": self.artefact,
+            "checkpoint": self.checkpoint,
+            "precision": self.precision,
+            "engine": self.engine,
+            "passed": self.passed,
+            "verdict": self.verdict,
+            "pictures": self.pictures,
+            "matched": self.matched,
+            "expected": self.expected,
+            "stages": stages,
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+def _worst(rows: list[Finding]) -> StageSummary:
+    def badness(row: Finding) -> tuple[bool, float]:
+        value = math.inf if math.isnan(row.value) else row.value
+        return not row.passed, -value if row.at_least else value
+
+    row = max(rows, key=badness)
+    passed = all(finding.passed for finding in rows)
+    return StageSummary(row.stage, row.quantity, row.value, row.bound, row.at_least, row.picture, passed)
+
+
+def _in_words(row: StageSummary) -> str:
+    limit = "at least" if row.at_least else "at most"
+    return f"{row.stage} {row.quantity} is {row.worst:.3g} on {row.picture}, {limit} {row.bound:.3g} is wanted"
