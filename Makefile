@@ -51,7 +51,7 @@ lint: $(READY) ## Check style and formatting
 
 types: $(READY) links ## Check types, strictly
 	.venv/bin/python -m mypy -p solov2_edge
-	.venv/bin/python -m mypy --explicit-package-bases tests
+	.venv/bin/python -m mypy --explicit-package-bases tests/runtime tests/demos tests/test_cli.py tests/test_layout.py
 
 bench: $(READY) ## Time what speed promises are made of; each prints its ratios
 	@for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file" || exit 1; done
