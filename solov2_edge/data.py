@@ -28,6 +28,7 @@ from solov2_edge.augment import (
 from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.loss import BatchTargets
 from solov2_edge.runtime.pictures import read_picture
+from solov2_edge.runtime.rle import decode_rle
 from solov2_edge.spec import ModelSpec
 from solov2_edge.targets import assign_targets
 
@@ -92,20 +93,18 @@ def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
         InputError: the segmentation cannot be read.
         MissingDependencyError: pycocotools is not installed.
     """
-    try:
-        from pycocotools import mask as coco_mask
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("pycocotools", "train", "reading COCO masks") from error
-    try:
-        if isinstance(segmentation, list):
+    rle = segmentation
+    if isinstance(segmentation, list):
+        try:
+            from pycocotools import mask as coco_mask
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError("pycocotools", "train", "drawing polygon masks as COCO does") from error
+        try:
             rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            rle = coco_mask.frPyObjects(segmentation, height, width)
-        else:
-            rle = segmentation
-        mask: NDArray[np.uint8] = coco_mask.decode(rle)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"a segmentation cannot be read ({type(error).__name__}: {error}); mend the json") from error
+        except (TypeError, ValueError, IndexError) as error:
+            raise InputError(f"a polygon cannot be drawn ({type(error).__name__}: {error}); mend the json") from error
+    require(isinstance(rle, dict), f"a segmentation must be polygons or an RLE, got {type(rle).__name__}")
+    mask = decode_rle(rle).view(np.uint8)
     require(mask.shape == (height, width), f"a mask is {mask.shape}, its picture {(height, width)} (H, W)")
     return mask
 
@@ -191,7 +190,9 @@ class TrainingSet(Dataset[Sample]):
             if w < MIN_SIDE or h < MIN_SIDE:
                 continue
             moments = cv2.moments(binary, binaryImage=True)
-            centres.append((moments["m10"] / moments["m00"] + placed.left, moments["m01"] / moments["m00"] + placed.top))
+            centres.append(
+                (moments["m10"] / moments["m00"] + placed.left, moments["m01"] / moments["m00"] + placed.top)
+            )
             boxes.append((x + placed.left, y + placed.top, x + placed.left + w, y + placed.top + h))
             rows = slice(placed.top // 4, (placed.top + binary.shape[0]) // 4)
             cols = slice(placed.left // 4, (placed.left + binary.shape[1]) // 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -40,10 +41,10 @@ def load_state(path: Path, spec: ModelSpec, options: TrainOptions) -> dict[str, 
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise InputError(f"{path} is not a training state ({type(error).__name__}); start afresh in another -o") from error
-    except Exception as error:  # noqa: BLE001 - pickle's own errors have no common base below Exception
-        raise InputError(f"{path} cannot be read as a training state ({type(error).__name__}: {error})") from error
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"{path} is not a training state ({type(error).__name__}); start afresh in another -o"
+        ) from error
     require(isinstance(state, dict) and "options" in state, f"{path} is not a training state; start in another -o")
     require(
         ModelSpec.from_dict(state["spec"]) == spec,

@@ -2,6 +2,7 @@
 
 import ast
 import gzip
+import importlib.util
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -112,3 +113,16 @@ def adelaidet_name() -> Callable[[str], str]:
         raise AssertionError(name)
 
     return rename
+
+
+@pytest.fixture(scope="session")
+def write_discs() -> Callable[..., Path]:
+    """Return a function: folder -> path of the annotations of a small COCO set written there."""
+    path = Path(__file__).with_name("coco_fixture.py")
+    spec = importlib.util.spec_from_file_location("solov2_edge_coco_fixture", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function: Callable[..., Path] = module.write_discs
+    return function
