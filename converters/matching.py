@@ -34,7 +34,7 @@ class Matching:
 
 
 def match(reference: Instances, result: Instances) -> Matching:
-    """Pair instances of equal label, the pair of largest mask IoU first; overlapping nothing matches nothing.
+    """Pair instances of equal label, the pair of largest mask IoU first; masks without overlap never match, two empty ones do.
 
     Args:
         reference: instances of a frame.
@@ -48,7 +48,9 @@ def match(reference: Instances, result: Instances) -> Matching:
     iou = np.where(same, iou, 0.0)
     pairs, ious, scores = [], [], []
     free_reference, free_result = np.ones(len(reference), bool), np.ones(len(result), bool)
-    for flat in np.argsort(-iou, axis=None, kind="stable"):
+    apart = np.abs(reference.scores[:, None].astype(np.float64) - result.scores[None, :])
+    # Equal masks happen (empty ones above all): those of nearest scores belong together.
+    for flat in np.lexsort((apart.ravel(), -iou.ravel())):
         i, j = (int(index) for index in np.unravel_index(flat, iou.shape))
         if iou[i, j] <= 0:
             break
@@ -56,12 +58,15 @@ def match(reference: Instances, result: Instances) -> Matching:
             free_reference[i] = free_result[j] = False
             pairs.append((i, j))
             ious.append(float(iou[i, j]))
-            scores.append(abs(float(reference.scores[i]) - float(result.scores[j])))
+            scores.append(float(apart[i, j]))
     return Matching(tuple(pairs), tuple(ious), tuple(scores))
 
 
 def mask_iou(a: Instances, b: Instances) -> NDArray[np.float64]:
-    """Return the (n, m) mask IoU of two results of one frame, from their crops; two empty masks have IoU 0."""
+    """Return the (n, m) mask IoU of two results of one frame, from their crops; two empty masks have IoU 1.
+
+    The reference keeps instances whose mask lies in the padding, so empty masks are ordinary.
+    """
     require(
         a.frame_shape == b.frame_shape,
         f"both results must be of one frame, got {a.frame_shape} and {b.frame_shape} (H, W)",
@@ -72,8 +77,8 @@ def mask_iou(a: Instances, b: Instances) -> NDArray[np.float64]:
     for i, (corner, crop) in enumerate(zip(a.cropped.corners, a.cropped.crops, strict=True)):
         for j, (other_corner, other) in enumerate(crops_b):
             common = _common(corner, crop, other_corner, other)
-            if common:
-                result[i, j] = common / (areas_a[i] + areas_b[j] - common)
+            union = areas_a[i] + areas_b[j] - common
+            result[i, j] = common / union if union else 1.0
     return result
 
 

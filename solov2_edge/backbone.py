@@ -63,9 +63,7 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential
     """Return the 1x1 projection a block needs when its shape changes, else None."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
 
 class Backbone(nn.Module):

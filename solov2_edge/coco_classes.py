@@ -17,6 +17,4 @@ COCO_CLASSES: tuple[str, ...] = (
 )
 
 # COCO skips these ids among 1..90: 12, 26, 29, 30, 45, 66, 68, 69, 71, 83.
-COCO_CATEGORY_IDS: tuple[int, ...] = tuple(
-    i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-)
+COCO_CATEGORY_IDS: tuple[int, ...] = tuple(i for i in range(1, 91) if i not in {12, 26, 29, 30, 45, 66, 68, 69, 71, 83})

@@ -90,7 +90,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     initial = None if args.init is None else _initial(read_checkpoint(args.init), spec)
     if args.output.exists() and not args.resume and (args.output / "state.pt").exists():
         raise InputError(f"{args.output} already holds a run; add --resume to continue it or give another -o")
-    console.log(f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes, {spec.name}, {size[0]}x{size[1]}")
+    counts = f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes"
+    console.log(f"{counts}, {spec.name} at {size[0]}x{size[1]}")
     result = train(
         pictures,
         spec,

@@ -166,8 +166,8 @@ def _step(
     loss = losses.mask + losses.classes
     if not math.isfinite(loss.item()):
         raise SolovEdgeError(
-            f"the loss is not finite in epoch {run.epoch + 1} (mask {losses.mask.item()}, class {losses.classes.item()}): "
-            "lower the learning rate and resume from the last state"
+            f"the loss is not finite in epoch {run.epoch + 1} (mask {losses.mask.item()}, class "
+            f"{losses.classes.item()}): lower the learning rate and resume from the last state"
         )
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()
@@ -187,9 +187,7 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
     return torch.optim.AdamW(groups, lr=options.learning_rate)
 
 
-def _keep(
-    run: _Run, folder: Path, spec: ModelSpec, options: TrainOptions, row: dict[str, Any], licence: str
-) -> None:
+def _keep(run: _Run, folder: Path, spec: ModelSpec, options: TrainOptions, row: dict[str, Any], licence: str) -> None:
     """Write the checkpoints of this epoch, then the state that says it is done."""
     metadata = {"epoch": str(run.epoch), "ap": str(row.get("ap", ""))}
     weights = run.ema.average.state_dict()
@@ -199,8 +197,12 @@ def _keep(
         run.best_ap = ap
         save_checkpoint(folder / BEST, spec, weights, licence=licence, metadata=metadata)
     state = {
-        **{"epoch": run.epoch, "step": run.step, "best_ap": run.best_ap},
-        **{"model": run.model.state_dict(), "ema": weights, "optimizer": run.optimizer.state_dict()},
+        "epoch": run.epoch,
+        "step": run.step,
+        "best_ap": run.best_ap,
+        "model": run.model.state_dict(),
+        "ema": weights,
+        "optimizer": run.optimizer.state_dict(),
     }
     save_state(folder / STATE, state, spec, options)
 

@@ -40,6 +40,11 @@ def _annotation(number: int, image: int, category: int, mask: np.ndarray, polygo
         edges = np.flatnonzero(np.diff(np.concatenate([[0], flat, [2]])))
         segmentation = {"size": list(mask.shape), "counts": np.diff(np.concatenate([[0], edges])).tolist()}
     return {
-        **{"id": number, "image_id": image, "category_id": category, "segmentation": segmentation},
-        **{"bbox": [x, y, w, h], "area": int(mask.sum()), "iscrowd": 0},
+        "id": number,
+        "image_id": image,
+        "category_id": category,
+        "segmentation": segmentation,
+        "bbox": [x, y, w, h],
+        "area": int(mask.sum()),
+        "iscrowd": 0,
     }

@@ -35,7 +35,8 @@ def _assign(boxes: list[list[float]], labels: list[int] | None = None, centres: 
 def test_an_object_trains_on_every_level_whose_range_holds_its_size(size: float, levels: set[int]) -> None:
     start = (448 - size) / 2
     cells = _assign([[start, start, start + size, start + size]]).cells
-    got = {level for level, first in FIRST.items() if ((cells >= first) & (cells < first + SPEC.grids[level] ** 2)).any()}
+    ends = {level: first + SPEC.grids[level] ** 2 for level, first in FIRST.items()}
+    got = {level for level, first in FIRST.items() if ((cells >= first) & (cells < ends[level])).any()}
     assert got == levels
 
 
@@ -82,7 +83,7 @@ def test_cells_stay_inside_the_grid() -> None:
 
 
 @pytest.mark.parametrize("centres", [[[np.nan, np.nan]], None])
-def test_objects_without_pixels_and_pictures_without_objects_teach_background(centres: list[list[float]] | None) -> None:
+def test_empty_masks_and_empty_pictures_teach_background(centres: list[list[float]] | None) -> None:
     targets = _assign([[1, 1, 9, 9]] if centres else [], centres=centres)
     assert len(targets.cells) == 0
     assert (targets.class_map == 2).all()
