@@ -182,7 +182,9 @@ class TrainingSet(Dataset[Sample]):
 
     def _sample(self, picture: NDArray[np.uint8], window: Window, objects: list[tuple[int, PlacedMask]]) -> Sample:
         """Normalise the picture and assign its objects; those cut away by the window are left out."""
-        boxes, centres, labels = [], [], []
+        boxes: list[tuple[int, int, int, int]] = []
+        centres: list[tuple[float, float]] = []
+        labels: list[int] = []
         quarter = np.zeros((len(objects), self.input_size[0] // 4, self.input_size[1] // 4), np.float32)
         for label, placed in objects:
             binary = (placed.crop >= 128).view(np.uint8)

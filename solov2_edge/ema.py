@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+
+from solov2_edge.model import SOLOv2
 
 __all__ = ["ModelEma"]
 
@@ -19,12 +20,12 @@ class ModelEma:
             that the first steps are not averaged with random weights.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: SOLOv2, decay: float) -> None:
         self.decay = decay
         self.average = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
-    def update(self, model: nn.Module, step: int) -> None:
+    def update(self, model: SOLOv2, step: int) -> None:
         """Move the average towards ``model`` after optimiser step ``step`` (0-based)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = model.state_dict()

@@ -170,7 +170,7 @@ def _step(
             f"{losses.classes.item()}): lower the learning rate and resume from the last state"
         )
     run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it without types
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), options.clip_norm)
     run.optimizer.step()
     return losses.mask.item(), losses.classes.item(), float(norm)
