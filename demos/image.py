@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from solov2_edge.coco_classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from solov2_edge.demos.draw import draw_instances
-from solov2_edge.errors import InputError, SolovEdgeError
+from solov2_edge.errors import InputError, SolovEdgeError, require
 from solov2_edge.files import write_aside
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.pictures import list_pictures, read_picture
 
-__all__ = ["Outputs", "SegmentedPicture", "encode_jpeg", "expand_pictures", "segment_pictures"]
+__all__ = ["SHOWN_SCORE", "Outputs", "SegmentedPicture", "encode_jpeg", "expand_pictures", "segment_pictures"]
 
 COCO_FILE = "instances.json"
+SHOWN_SCORE = 0.3  # what people are shown starts here, as in mmdetection's demos; AP wants the faint ones too
 JPEG_QUALITY = 92  # of 100: no ringing around outlines, a fifth of PNG's size
 
 
@@ -36,6 +37,7 @@ class Outputs:
         coco: one ``instances.json`` for all pictures, in COCO's annotation form with a score each.
         labels: tags on the overlays.
         scale: magnify overlays by this whole number.
+        shown_score: least score drawn and put into LabelMe documents, in [0, 1]; the COCO file keeps every instance.
     """
 
     overlay: bool = True
@@ -43,6 +45,10 @@ class Outputs:
     coco: bool = True
     labels: bool = True
     scale: int = 1
+    shown_score: float = SHOWN_SCORE
+
+    def __post_init__(self) -> None:
+        require(0 <= self.shown_score <= 1, f"shown_score must lie between 0 and 1, got {self.shown_score!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class SegmentedPicture:
         height: H in pixels; 0 with an error.
         width: W in pixels; 0 with an error.
         instances: number of instances found.
+        shown: those of them that people are shown.
         timings: milliseconds of ``preprocess``, ``network`` and ``decode``.
         files: what was written for it.
     """
@@ -64,6 +71,7 @@ class SegmentedPicture:
     height: int = 0
     width: int = 0
     instances: int = 0
+    shown: int = 0
     timings: dict[str, float] | None = None
     files: tuple[Path, ...] = ()
 
@@ -127,10 +135,11 @@ def segment_pictures(
             continue
         instances = segment(frame)
         times = dict(timings())
-        files = _write(path, frame, instances, folder, names.take(path), outputs)
+        shown = instances[instances.scores >= outputs.shown_score]
+        files = _write(path, frame, shown, folder, names.take(path), outputs)
         coco.add(path, folder, instances)
         height, width = instances.frame_shape
-        done.append(SegmentedPicture(path, "", height, width, len(instances), times, files))
+        done.append(SegmentedPicture(path, "", height, width, len(instances), len(shown), times, files))
     if outputs.coco:
         write_aside(folder / COCO_FILE, json.dumps(coco.document()))
     return done

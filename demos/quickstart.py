@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.demos.draw import draw_instances
-from solov2_edge.demos.image import encode_jpeg
+from solov2_edge.demos.image import SHOWN_SCORE, encode_jpeg
 from solov2_edge.demos.report_data import PictureFacts
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.pictures import read_picture
@@ -32,7 +32,7 @@ def picture_facts(
     *,
     repeat: int = 3,
 ) -> tuple[PictureFacts, ...]:
-    """Segment annotated pictures and draw what was found and what was annotated.
+    """Segment annotated pictures and draw what was found, from :data:`SHOWN_SCORE` on, and what was annotated.
 
     Args:
         segment: BGR uint8 (H, W, 3) -> Instances.
@@ -45,7 +45,8 @@ def picture_facts(
     facts = []
     for entry in document["images"]:
         frame = read_picture(images / entry["file_name"])
-        instances, times = _run(segment, timings, frame, repeat)
+        everything, times = _run(segment, timings, frame, repeat)
+        instances = everything[everything.scores >= SHOWN_SCORE]
         truth = annotated_instances(document, entry)
         scale = max(1, -(-SHOWN_WIDTH // frame.shape[1]))
         found = draw_instances(frame, instances, scale=scale, labels=False)

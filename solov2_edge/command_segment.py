@@ -25,6 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-labelme", action="store_true", help="write no LabelMe documents")
     parser.add_argument("--no-coco", action="store_true", help="write no COCO file")
     parser.add_argument("--no-labels", action="store_true", help="draw no tags on the overlays")
+    parser.add_argument(
+        "--shown-score",
+        type=float,
+        default=0.3,
+        metavar="P",
+        help="least score on overlays and in LabelMe documents, 0..1 (default: %(default)s); the COCO file keeps all",
+    )
     parser.add_argument("--overlay-scale", type=int, default=1, metavar="N", help="magnify overlays N times")
 
 
@@ -56,7 +63,12 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 
     require_positive("--overlay-scale", args.overlay_scale)
     outputs = Outputs(
-        not args.no_overlay, not args.no_labelme, not args.no_coco, not args.no_labels, args.overlay_scale
+        not args.no_overlay,
+        not args.no_labelme,
+        not args.no_coco,
+        not args.no_labels,
+        args.overlay_scale,
+        args.shown_score,
     )
     if not (outputs.overlay or outputs.labelme or outputs.coco):
         raise InputError("--no-overlay, --no-labelme and --no-coco together leave nothing to write; drop one of them")
@@ -70,7 +82,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     failed = [picture for picture in done if picture.error]
     for picture in good:
         total = sum((picture.timings or {}).values())
-        console.say(f"{picture.path}: {picture.instances} instances, {total:.0f} ms")
+        console.say(f"{picture.path}: {picture.instances} instances, {picture.shown} shown, {total:.0f} ms")
     for picture in failed:
         # Part of the result, so --quiet does not hide it; and stderr, so that it is seen when stdout is piped.
         console.complain(picture.error)
@@ -83,6 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
                 "height": picture.height,
                 "width": picture.width,
                 "instances": picture.instances,
+                "shown": picture.shown,
                 "timings_ms": picture.timings,
                 "files": list(picture.files),
             }

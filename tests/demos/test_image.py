@@ -134,3 +134,19 @@ def test_jpeg_bytes_are_a_picture() -> None:
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert decoded is not None
     assert decoded.shape == (5, 7, 3)
+
+
+def test_faint_instances_stay_in_the_coco_file_and_off_what_people_are_shown(tmp_path: Path, segment: Any) -> None:
+    done = segment_pictures(segment, [save(tmp_path / "a.png")], tmp_path, Outputs(shown_score=0.895))
+    assert (done[0].instances, done[0].shown) == (2, 1)
+    assert len(read_json(tmp_path / "a.json")["shapes"]) == 1
+    assert len(read_json(tmp_path / "instances.json")["annotations"]) == 2
+    overlay = read_picture(tmp_path / "a.overlay.png")
+    assert (overlay[1, 1] != 90).any()
+    assert (overlay[6, 6] == 90).all()
+
+
+@pytest.mark.parametrize("score", [-0.1, 1.1])
+def test_a_shown_score_out_of_range_is_refused(score: float) -> None:
+    with pytest.raises(InputError, match="shown_score"):
+        Outputs(shown_score=score)

@@ -57,7 +57,7 @@ def test_pictures_become_files(
     picture("in/b.jpg")
     assert main(["segment", "m.onnx", picture("a.png"), str(tmp_path / "in"), "-o", str(out)]) == 0
     text = capsys.readouterr().out
-    assert "a.png: 1 instances, 6 ms" in text
+    assert "a.png: 1 instances, 1 shown, 6 ms" in text
     assert "2 of 2 pictures" in text
     assert {p.name for p in out.iterdir()} == {
         *("a.overlay.png", "a.json", "b.overlay.jpg", "b.json"),
