@@ -91,7 +91,9 @@ class LoweredDeformConv2d(_ExportedDeformConv2d):
     """Portable operators: one ``GridSample`` of all nine taps, then a 1x1 convolution over channels x taps.
 
     The offset convolution's rows are reordered to dx before dy, GridSample's order, and its bias takes the taps' own
-    positions, so that only a scale, a shift and a transposition stand between it and the sampling.
+    positions, so that only a scale, a shift and a transposition stand between it and the sampling. In ONNX Runtime on
+    the CPU this took 1.0 to 1.4 times as long as ``DeformConv``; four gathers and a matrix product took 1.2 to 3.2
+    times as long.
     """
 
     def __init__(self, source: DeformConv2d) -> None:

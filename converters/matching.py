@@ -34,7 +34,9 @@ class Matching:
 
 
 def match(reference: Instances, result: Instances) -> Matching:
-    """Pair instances of equal label, the pair of largest mask IoU first; masks without overlap never match, two empty ones do.
+    """Pair instances of equal label, the pair of largest mask IoU first.
+
+    Masks without overlap never match; two empty ones do.
 
     Args:
         reference: instances of a frame.
