@@ -84,7 +84,7 @@ BUNDLED = Published(
     url="",
     file_name="nano-nuclei.safetensors",
     sha256_prefix=None,
-    ap=None,
+    ap=53.6,
     licence="Apache-2.0 (trained on CC0 data)",
     source="bundled with solov2-edge",
 )

@@ -13,7 +13,7 @@ from solov2_edge.manifest import sha256_of
 from solov2_edge.runtime import load
 from solov2_edge.runtime.evaluate import evaluate
 
-STATED_AP = 0.0  # points of mask AP on the 54 validation pictures; benchmarks/accuracy.py prints it
+STATED_AP = 53.6  # points of mask AP on the 54 validation pictures; benchmarks/accuracy.py prints it
 DATA = Path(__file__).parent.parent / "data" / "nuclei_val"
 
 
