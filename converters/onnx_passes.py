@@ -16,8 +16,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from solov2_edge.converters.damping import damped_graph
 from solov2_edge.converters.half import rounded_everywhere, to_half
-from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.errors import GateError
 from solov2_edge.runtime.session import RawOutputs
 
@@ -80,14 +81,20 @@ def run_passes(
 def judge(model: ModelProto, probes: Probes, stage: str, precision: str) -> dict[str, float]:
     """Return the largest difference from PyTorch per output, as ONNX Runtime runs ``model`` on the probes.
 
-    A float16 graph is run a second time with every value rounded, and the worse of the two counts.
+    A float16 graph is run a second time with every value rounded, and the worse of the two counts. A network that no
+    probe can judge at float32 is judged with its offsets held still; see :mod:`solov2_edge.converters.damping`.
 
     Raises:
         GateError: parity is lost, or ONNX Runtime cannot load or run the graph; the message names ``stage``.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: hints about optimisation are not the user's business
-    worst = probes.judge(stage, _runner(model, options, stage), precision)
+    try:
+        worst = probes.judge(stage, _runner(model, options, stage), precision)
+    except UnsteadyNetworkError:
+        if precision != "fp32":
+            raise
+        return probes.damped().judge(stage, _runner(damped_graph(model), options, stage), precision)
     if precision == "fp16":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         rounded = probes.judge(stage, _runner(rounded_everywhere(model), options, stage), precision)

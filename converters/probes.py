@@ -9,17 +9,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from solov2_edge.converters.damping import damped_model
 from solov2_edge.converters.parity import NOISE_FACTOR, bound_of, differences, model_outputs, normalised, rounding_noise
 from solov2_edge.errors import GateError
 from solov2_edge.manifest import InputContract
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["Probes", "drawn_frame", "noise_frame"]
+__all__ = ["Probes", "UnsteadyNetworkError", "drawn_frame", "noise_frame"]
 
 RNG_SEED = 20
 LOW_CONTRAST = 0.1  # at which even a network of wild deformable convolutions is steady
 GREY = 124  # the middle of ImageNet's pixel values
+
+
+class UnsteadyNetworkError(GateError):
+    """Rounding alone moves the network's outputs beyond the bound, on every probe."""
 
 
 class Probes:
@@ -30,7 +35,7 @@ class Probes:
     """
 
     def __init__(self, model: SOLOv2, contract: InputContract) -> None:
-        self._model, self._kind = model, contract.kind
+        self._model, self._kind, self._contract = model, contract.kind, contract
         height, width = contract.height, contract.width
         noise = noise_frame(height, width, RNG_SEED)
         low = (GREY + (noise_frame(height, width, RNG_SEED + 1) - np.float32(GREY)) * LOW_CONTRAST).astype(np.uint8)
@@ -40,6 +45,13 @@ class Probes:
         ]
         self._references = [model_outputs(model, batch, contract.kind) for batch in self.batches]
         self._noise: dict[tuple[int, str], float] = {}
+        self._damped: Probes | None = None
+
+    def damped(self) -> Probes:
+        """Return the same inputs with the answers of the model whose offsets are held still."""
+        if self._damped is None:
+            self._damped = Probes(damped_model(self._model), self._contract)
+        return self._damped
 
     def judge(self, stage: str, run: Callable[[NDArray[Any]], RawOutputs], precision: str) -> dict[str, float]:
         """Compare ``run`` with PyTorch on every probe.
@@ -56,7 +68,8 @@ class Probes:
             The largest difference per output, as a part of the range, over the probes that count.
 
         Raises:
-            GateError: a difference is too large, or no probe counts; the message names ``stage``.
+            UnsteadyNetworkError: no probe counts.
+            GateError: a difference is too large; the message names ``stage``.
         """
         bound = bound_of(precision)
         worst: dict[str, float] = {}
@@ -76,7 +89,7 @@ class Probes:
                 )
             worst = {name: max(value, worst.get(name, 0.0)) for name, value in measured.items()}
         if not worst:
-            raise GateError(
+            raise UnsteadyNetworkError(
                 f"parity cannot be judged after {stage}: rounding to {precision} alone moves this network's outputs by "
                 f"more than {bound:g} of range on every probe; convert to fp32 or use other weights"
             )

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 import solov2_edge
+from solov2_edge.converters.damping import damped_model
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
 from solov2_edge.converters.onnx_passes import check_size, judge, passes_for, run_passes
-from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.converters.traceable import Traceable
 from solov2_edge.errors import GateError, InputError, require
 from solov2_edge.files import write_aside
@@ -85,8 +86,7 @@ def export_onnx(
     number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
 
     probes = Probes(model, contract)
-    # In PyTorch first, before any exporter has a say: folding, constant coordinates, lowered operators.
-    probes.judge("rewriting the network for export", traceable.run, "fp32")
+    _judge_rewriting(traceable, model, probes, say)
     graph = _trace(traceable, probes.batches[0], number)
     measured = judge(graph, probes, "the export", "fp32")
     say(f"opset {number}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
@@ -120,6 +120,17 @@ def _opset(asked: int | None, *, native_dcn: bool) -> int:
             f"ask for opset {NATIVE_OPSET} or later, or for dcn 'lowered'"
         )
     return asked or (NATIVE_OPSET if native_dcn else DEFAULT_OPSET)
+
+
+def _judge_rewriting(traceable: Traceable, model: SOLOv2, probes: Probes, say: Callable[[str], None]) -> None:
+    """Check folding, constant coordinates and lowered operators in PyTorch, before any exporter has a say."""
+    stage = "rewriting the network for export"
+    try:
+        probes.judge(stage, traceable.run, "fp32")
+    except UnsteadyNetworkError:
+        say("rounding alone moves this network beyond the bound: parity is judged with its offsets held still")
+        damped = Traceable(damped_model(model), traceable.contract, traceable.lowering)
+        probes.damped().judge(stage, damped.run, "fp32")
 
 
 def _trace(traceable: Traceable, batch: NDArray[Any], opset: int) -> ModelProto:

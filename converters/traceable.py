@@ -63,7 +63,7 @@ class Traceable(nn.Module):
     def __init__(self, model: SOLOv2, contract: InputContract, lowering: str = "native") -> None:
         super().__init__()
         require(lowering in LOWERINGS, f"dcn must be one of {', '.join(LOWERINGS)}, got {lowering!r}")
-        self.contract = contract
+        self.contract, self.lowering = contract, lowering
         self.spec = model.spec
         self.network = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.deform_convs = replace_deform_convs(self.network, lowering)

@@ -37,11 +37,7 @@ class RawOutputs:
             f"raw outputs must be float32 arrays, got {[getattr(a, 'dtype', type(a).__name__) for a in arrays]}",
         )
         shapes = [a.shape for a in arrays]
-        good = (
-            [len(s) for s in shapes] == [2, 2, 3]
-            and shapes[0][0] == shapes[1][0]
-            and shapes[1][1] == shapes[2][0]
-        )
+        good = [len(s) for s in shapes] == [2, 2, 3] and shapes[0][0] == shapes[1][0] and shapes[1][1] == shapes[2][0]
         require(
             good,
             "raw outputs must be class scores (cells, classes), kernels (cells, E) and mask features (E, h, w), "
