@@ -159,4 +159,5 @@ def test_variants(name, size, precision, tmp_path, make_model):
     manifest = export_onnx(model, tmp_path / "m.onnx", height=size[0], width=size[1], precision=precision)
     width = {"fp32": 4, "fp16": 2}[precision]
     parameters = sum(p.numel() for p in model.parameters())
-    assert width * parameters < manifest.size_bytes < 1.05 * width * parameters + 200_000
+    # Folded batch norms leave with about one weight in three hundred.
+    assert 0.99 * width * parameters < manifest.size_bytes < 1.05 * width * parameters + 200_000
