@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from solov2_edge.choices import require_positive
+from solov2_edge.choices import parse_size, require_positive
 from solov2_edge.command_segment import add_segmenter_arguments, segmenter_options
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError, InputError
-from solov2_edge.opening import open_segmenter
+from solov2_edge.opening import is_checkpoint, open_segmenter
 
 __all__ = ["add_arguments", "run"]
 
@@ -35,6 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-detections", type=int, default=100, metavar="N", help="detections per picture that count (100)"
     )
+    parser.add_argument(
+        "--input-size",
+        metavar="HxW",
+        help="run checkpoints at this size, as an artefact of it would (default: the reference's own geometry)",
+    )
     add_segmenter_arguments(parser)
 
 
@@ -46,6 +51,10 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         raise InputError(f"--max-drop must be a number of AP points of at least 0, got {args.max_drop}")
     require_positive("--limit", args.limit)
     require_positive("--max-detections", args.max_detections)
+    if args.input_size is not None:
+        parse_size(args.input_size)  # before any work is done
+        if not any(is_checkpoint(model) for model in (*args.models, args.baseline) if model is not None):
+            raise InputError("--input-size is for checkpoints, and none is given; an artefact has its own size")
     options = segmenter_options(args)
     options.setdefault("max_instances", args.max_detections)
 
@@ -65,7 +74,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], console: Console) -> dict[str, Any]:
     from solov2_edge.runtime.evaluate import evaluate
 
-    segment = open_segmenter(model, **options)
+    fixed = {"input_size": parse_size(args.input_size)} if args.input_size and is_checkpoint(model) else {}
+    segment = open_segmenter(model, **fixed, **options)
     with console.counter(model.name) as progress:
         result = evaluate(
             segment,

@@ -63,10 +63,12 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         console.log(notes[-1])
 
     models = paths if missing else [*paths, files.checkpoint]
+    size = _input_size(paths[0])
     artefacts = []
     for path in models:
         console.log(f"measuring {path.name}")
-        artefacts.append(measure(path, files, verify_it=path in paths and not missing))
+        verify_it = path in paths and not missing
+        artefacts.append(measure(path, files, input_size=size, verify_it=verify_it))
     console.log("segmenting the bundled pictures")
     pictures = _segment(paths[0], files, folder)
     report = Report(
@@ -118,6 +120,14 @@ def _convert(files: Bundle, folder: Path, console: Console) -> list[Path]:
         )
         paths.append(path)
     return paths
+
+
+def _input_size(path: Path) -> tuple[int, int]:
+    """Return (H, W) of an artefact's input."""
+    from solov2_edge.runtime import load
+
+    with load(path) as segment:
+        return segment.manifest.input.height, segment.manifest.input.width
 
 
 def _segment(path: Path, files: Bundle, folder: Path) -> tuple[PictureFacts, ...]:

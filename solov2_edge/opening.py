@@ -55,6 +55,7 @@ def open_segmenter(
     *,
     threads: int | None = None,
     providers: str | Sequence[str] | None = None,
+    input_size: tuple[int, int] | None = None,
     **decode_options: Any,
 ) -> AnySegmenter:
     """Open a checkpoint or an artefact for segmentation.
@@ -63,6 +64,8 @@ def open_segmenter(
         path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx``).
         threads: threads of the network; default: the engine's choice.
         providers: ONNX Runtime execution providers, one or a fallback list; artefacts only.
+        input_size: (H, W) a checkpoint runs at, as an artefact of that size would; checkpoints only. Default: the
+            reference's own geometry.
         decode_options: fields of :class:`solov2_edge.runtime.decode.DecodeOptions`.
 
     Raises:
@@ -71,6 +74,7 @@ def open_segmenter(
     """
     require(Path(path).exists(), f"{os.fspath(path)}: no such file")
     if not is_checkpoint(path):
+        require(input_size is None, f"an input size is for checkpoints; {os.fspath(path)} has its own")
         from solov2_edge.runtime import load
 
         return cast(AnySegmenter, load(path, threads=threads, providers=providers, **decode_options))
@@ -84,4 +88,4 @@ def open_segmenter(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return cast(AnySegmenter, load_reference(path, **decode_options))
+    return cast(AnySegmenter, load_reference(path, input_size=input_size, **decode_options))

@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 
-def measure(path: Path, files: Bundle, *, verify_it: bool) -> ArtefactFacts:
+def measure(path: Path, files: Bundle, *, input_size: tuple[int, int], verify_it: bool) -> ArtefactFacts:
     """Evaluate, time and, if asked, verify one checkpoint or artefact on the bundled pictures.
 
     Args:
         path: checkpoint or artefact.
         files: the bundle whose pictures and checkpoint are used.
+        input_size: (H, W) of the artefacts; a checkpoint runs at the same size, so that their APs compare.
         verify_it: compare it with the bundled checkpoint in PyTorch.
     """
     from solov2_edge.demos.quickstart import network_ms
     from solov2_edge.demos.report_data import ArtefactFacts
 
-    segment = open_segmenter(path)
+    segment = open_segmenter(path, input_size=input_size if is_checkpoint(path) else None)
     ap = ap50 = None
     if importlib.util.find_spec("pycocotools") is not None:
         from solov2_edge.runtime.evaluate import evaluate

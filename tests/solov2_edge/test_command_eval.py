@@ -43,6 +43,23 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--annotations", str(tmp_path / "a.json"), "--images", str(tmp_path / "in")]
 
 
+def test_checkpoints_run_at_the_size_asked_for(
+    data: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, Any] = {}
+    plain = command_eval.open_segmenter
+
+    def spy(path: Path, **options: Any) -> Any:
+        seen[path.name] = options.pop("input_size", None)
+        return plain(path, **options)
+
+    monkeypatch.setattr(command_eval, "open_segmenter", spy)
+    assert main(["eval", "20.onnx", "20.pth", "--input-size", "64x96", *data]) == 0
+    assert seen == {"20.onnx": None, "20.pth": (64, 96)}
+    assert main(["eval", "20.onnx", "--input-size", "64x96", *data]) == 2
+    assert "--input-size is for checkpoints" in capsys.readouterr().err
+
+
 def test_a_table_of_ap(data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "20.onnx", "5.onnx", *data]) == 0
     lines = capsys.readouterr().out.splitlines()

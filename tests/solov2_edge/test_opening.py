@@ -23,7 +23,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]
 def test_checkpoints_open_in_pytorch(tmp_path: Path, recorded: list[Any], name: str) -> None:
     (tmp_path / name).touch()
     opening.open_segmenter(tmp_path / name, threads=2, score_threshold=0.3)
-    assert recorded == [("threads", {"threads": 2}), ("reference", {"score_threshold": 0.3})]
+    assert recorded == [("threads", {"threads": 2}), ("reference", {"input_size": None, "score_threshold": 0.3})]
 
 
 def test_artefacts_open_in_their_engine(tmp_path: Path, recorded: list[Any]) -> None:
@@ -36,6 +36,15 @@ def test_providers_are_not_for_checkpoints(tmp_path: Path, recorded: list[Any]) 
     (tmp_path / "a.pth").touch()
     with pytest.raises(InputError, match="execution providers are for artefacts"):
         opening.open_segmenter(tmp_path / "a.pth", providers="cuda")
+
+
+def test_a_fixed_input_size_is_for_checkpoints(tmp_path: Path, recorded: list[Any]) -> None:
+    for name in ("a.pth", "a.onnx"):
+        (tmp_path / name).touch()
+    opening.open_segmenter(tmp_path / "a.pth", input_size=(64, 96))
+    assert recorded == [("reference", {"input_size": (64, 96)})]
+    with pytest.raises(InputError, match="an input size is for checkpoints"):
+        opening.open_segmenter(tmp_path / "a.onnx", input_size=(64, 96))
 
 
 def test_a_missing_file_is_named(recorded: list[Any]) -> None:
