@@ -1,4 +1,4 @@
-"""The PyTorch models against the recorded outputs of mmdetection 3.3.0, in figures.
+"""The PyTorch models against the recorded outputs of mmdetection 3.3.0, and their ONNX files against PyTorch.
 
 Run with ``python benchmarks/golden_parity.py``; the same comparison is a test in ``tests/parity``. The recorded runs
 used two threads, and so does this: the number of threads decides how convolutions round.
@@ -7,13 +7,18 @@ used two threads, and so does this: the number of threads decides how convolutio
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from solov2_edge.converters.parity import differences, rounding_noise
+from solov2_edge.converters.to_onnx import export_onnx
 from solov2_edge.model import SOLOv2
 from solov2_edge.reference import reference_from_model
+from solov2_edge.runtime.ort import OrtSession
 from solov2_edge.runtime.preprocess import preprocess
 from solov2_edge.variants import variant
 
@@ -42,8 +47,22 @@ def main() -> None:
         print(f"{name}: of range: {', '.join(differences)}")
         same = len(found) == len(scores)
         print(f"  instances {len(found)} of {len(scores)}, largest score difference {_gap(found.scores, scores):.1e}")
+        compare_onnx(reference, batch)
         assert same
         assert _gap(found.scores, scores) <= 1e-4
+
+
+def compare_onnx(reference: Any, batch: np.ndarray) -> None:
+    """Print how far the float32 ONNX file is from PyTorch, beside what one rounding of the input does to PyTorch."""
+    expected = reference.run_batch(batch)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "golden.onnx"
+        height, width = batch.shape[2:]
+        export_onnx(reference.model, path, height=height, width=width, input_kind="tensor")
+        with OrtSession(path, threads=2) as session:
+            got = differences(session.run(batch), expected)
+    noise = rounding_noise(reference.model, batch, "tensor", expected, "fp32")
+    print(f"  ONNX float32: {', '.join(f'{k} {v:.1e}' for k, v in got.items())}; PyTorch's own noise {noise:.1e}")
 
 
 def _gap(got: np.ndarray, want: np.ndarray) -> float:

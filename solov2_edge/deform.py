@@ -43,7 +43,7 @@ def deform_conv2d(
     cols = torch.arange(out_w, device=images.device) * stride - padding
     base_y = rows[None, :, None] + (taps // KERNEL)[:, None, None]  # (9, oh, 1)
     base_x = cols[None, None, :] + (taps % KERNEL)[:, None, None]  # (9, 1, ow)
-    shifts = offset.view(n, TAPS, 2, out_h, out_w)
+    shifts = offset.reshape(n, TAPS, 2, out_h, out_w)
     y = shifts[:, :, 0] + base_y
     x = shifts[:, :, 1] + base_x  # (n, 9, oh, ow)
 
@@ -57,16 +57,16 @@ def deform_conv2d(
             inside = (corner_y >= 0) & (corner_y < height) & (corner_x >= 0) & (corner_x < width)
             factor = weight_y * weight_x * inside
             index = corner_y.clamp(0, height - 1) * width + corner_x.clamp(0, width - 1)
-            index = index.long().view(n, 1, -1).expand(-1, channels, -1)
-            part = flat.gather(2, index) * factor.view(n, 1, -1)
+            index = index.long().reshape(n, 1, -1).expand(-1, channels, -1)
+            part = flat.gather(2, index) * factor.reshape(n, 1, -1)
             columns = part if columns is None else columns + part
     assert columns is not None  # the loops above run four times; this is for the type checker
-    columns = columns.view(n, channels, TAPS, out_h, out_w)
+    columns = columns.reshape(n, channels, TAPS, out_h, out_w)
     if modulation is not None:
-        columns = columns * modulation.view(n, 1, TAPS, out_h, out_w)
+        columns = columns * modulation.reshape(n, 1, TAPS, out_h, out_w)
     # As a 1x1 convolution over (channel, tap) the sum rounds as in the recorded runs of mmdetection; a plain matrix
     # product differs in the last bits, which a dozen deformable layers amplify a hundredfold.
-    return functional.conv2d(columns.flatten(1, 2), weight.view(weight.shape[0], -1, 1, 1))
+    return functional.conv2d(columns.flatten(1, 2), weight.reshape(weight.shape[0], -1, 1, 1))
 
 
 def split_offset(predicted: Tensor, flavour: str) -> tuple[Tensor, Tensor | None]:

@@ -74,3 +74,13 @@ def test_gradients() -> None:
     offset = (torch.rand(1, 18, 4, 4, dtype=torch.float64) * 0.8 + 0.1).requires_grad_()  # away from the kinks
     modulation = torch.rand(1, 9, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *a: deform_conv2d(a[0], a[1], a[2], 1, 1, a[3]), (x, offset, w, modulation))
+
+
+@pytest.mark.parametrize("flavour", ["v1", "v2"])
+def test_memory_format_changes_nothing(flavour: str) -> None:
+    torch.manual_seed(0)
+    layer, x = DeformConv2d(4, 5, 2, flavour), torch.randn(2, 4, 9, 11)
+    torch.nn.init.normal_(layer.conv_offset.weight, std=0.5)
+    expected = layer(x)
+    got = layer.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))  # type: ignore[call-overload]  # torch's stub lacks it
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
