@@ -74,8 +74,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], console: Console) -> dict[str, Any]:
     from solov2_edge.runtime.evaluate import evaluate
 
-    fixed = {"input_size": parse_size(args.input_size)} if args.input_size and is_checkpoint(model) else {}
-    segment = open_segmenter(model, **fixed, **options)
+    size = parse_size(args.input_size) if args.input_size is not None and is_checkpoint(model) else None
+    segment = open_segmenter(model, input_size=size, **options)
     with console.counter(model.name) as progress:
         result = evaluate(
             segment,
