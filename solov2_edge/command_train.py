@@ -105,7 +105,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         log=console.log,
     )
     best = result.folder / ("best.safetensors" if result.best_ap is not None else "last.safetensors")
-    console.say(f"trained {result.epochs} epochs: {best}" + (f" (AP {result.best_ap})" if result.best_ap else ""))
+    ap = "" if result.best_ap is None else f" (AP {result.best_ap})"
+    console.say(f"trained {result.epochs} epochs: {best}{ap}")
     return CommandResult(
         {"checkpoint": str(best), "epochs": result.epochs, "ap": result.best_ap, "log": str(result.folder / "log.csv")}
     )
