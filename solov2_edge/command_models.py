@@ -31,8 +31,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     for licence in LICENCES.values():
         console.say(licence)
     console.say(
-        "AP: COCO val2017 mask AP as published, in points of 100; the bundled model's is on its 54 validation pictures. "
-        "Names marked * cannot be built by this version."
+        "AP: COCO val2017 mask AP as published, in points of 100; the bundled model's is on its 54 validation "
+        "pictures. Names marked * cannot be built by this version."
     )
     console.say("Fetch one with: solov2-edge download NAME")
     return CommandResult({"models": [_plain(entry) for entry in entries]})
