@@ -1,7 +1,7 @@
 """The PyTorch models against the recorded outputs of mmdetection 3.3.0, and their ONNX files against PyTorch.
 
-Run with ``python benchmarks/golden_parity.py``; the same comparison is a test in ``tests/parity``. The recorded runs
-used two threads, and so does this: the number of threads decides how convolutions round.
+Run with ``python benchmarks/golden_parity.py``; the same comparison is a test in ``tests/parity``. Two threads
+reproduce the recording bit for bit where nothing is deformable: their number decides how convolutions round.
 """
 
 from __future__ import annotations

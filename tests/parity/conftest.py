@@ -24,7 +24,9 @@ def _golden_module() -> ModuleType:
 
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> Iterator[None]:
-    """Compute as the recorded runs did: the number of threads decides how convolutions round.
+    """Compute with two threads, which reproduces the recording bit for bit where nothing is deformable.
+
+    The number of threads decides how convolutions round.
 
     Thirteen deformable layers with random offsets amplify a last-bit difference to 2e-4 of the range, which is how
     far the recording itself lies from the same network in float64.
