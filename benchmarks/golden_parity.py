@@ -58,11 +58,14 @@ def compare_onnx(reference: Any, batch: np.ndarray) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "golden.onnx"
         height, width = batch.shape[2:]
-        export_onnx(reference.model, path, height=height, width=width, input_kind="tensor")
+        manifest = export_onnx(reference.model, path, height=height, width=width, input_kind="tensor")
         with OrtSession(path, threads=2) as session:
             got = differences(session.run(batch), expected)
+    print(f"  ONNX float32 on the converter's probes: {', '.join(f'{k} {v:.1e}' for k, v in manifest.parity.items())}")
     noise = rounding_noise(reference.model, batch, "tensor", expected, "fp32")
-    print(f"  ONNX float32: {', '.join(f'{k} {v:.1e}' for k, v in got.items())}; PyTorch's own noise {noise:.1e}")
+    print(
+        f"  on the golden picture: {', '.join(f'{k} {v:.1e}' for k, v in got.items())}; PyTorch's own noise {noise:.1e}"
+    )
 
 
 def _gap(got: np.ndarray, want: np.ndarray) -> float:
