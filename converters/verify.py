@@ -26,8 +26,9 @@ from solov2_edge.converters.probes import noise_frame
 from solov2_edge.converters.verification import Finding, Verification
 from solov2_edge.errors import InputError, require
 from solov2_edge.model import SOLOv2
+from solov2_edge.opening import open_artefact
 from solov2_edge.reference import oracle_decode
-from solov2_edge.runtime import DecodeOptions, Segmenter, load, read_picture
+from solov2_edge.runtime import DecodeOptions, Segmenter, read_picture
 from solov2_edge.runtime.decode import decode
 from solov2_edge.runtime.pictures import list_pictures
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess
@@ -89,7 +90,7 @@ def verify(
     """
     require(limit is None or limit >= 1, f"limit must be at least 1 picture, got {limit!r}")
     paths = _pictures(images)[:limit]
-    with load(artefact, threads=threads) as segment:
+    with open_artefact(artefact, threads=threads) as segment:
         model, source = load_model(checkpoint, variant, segment.spec.class_names)
         made_from = segment.manifest.source_sha256
         if made_from and made_from != source.sha256 and not allow_other_checkpoint:

@@ -7,19 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from solov2_edge.errors import InputError, require
-from solov2_edge.manifest import Manifest, manifest_path, sha256_of
+from solov2_edge.manifest import Manifest, manifest_path, sha256_of, size_of
 
-__all__ = ["agreed_manifest", "read_sidecar", "require_artefact"]
+__all__ = ["PACKAGE_SUFFIX", "agreed_manifest", "read_sidecar", "require_artefact"]
+
+PACKAGE_SUFFIX = ".mlpackage"  # the one artefact that is a folder
 
 
 def require_artefact(path: str | os.PathLike[str]) -> Path:
-    """Return the path of an artefact that is a non-empty file.
+    """Return the path of an artefact that is a non-empty file, or a folder if it is a Core ML package.
 
     Raises:
-        InputError: it is missing, a folder, or empty.
+        InputError: it is missing, the wrong one of file and folder, or empty.
     """
     file = Path(path)
     require(file.exists(), f"{path} does not exist; expected an artefact made by solov2-edge convert")
+    if file.suffix.lower() == PACKAGE_SUFFIX:
+        require(file.is_dir(), f"{path} is not a folder, as Core ML packages are; copy the whole package again")
+        require(size_of(file) > 0, f"{path} is empty; convert the checkpoint again or copy it again")
+        return file
     require(file.is_file(), f"{path} is not a file; expected an artefact made by solov2-edge convert")
     require(file.stat().st_size > 0, f"{path} is empty; convert the checkpoint again or copy it again")
     return file
@@ -81,7 +87,7 @@ def agreed_manifest(path: str | os.PathLike[str], sidecar: Manifest | None, embe
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     if sidecar is None:
-        return replace(inside, sha256=sha256_of(path), size_bytes=Path(path).stat().st_size)
+        return replace(inside, sha256=sha256_of(path), size_bytes=size_of(path))
     differing = [
         name
         for name in Manifest.__dataclass_fields__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -14,8 +15,12 @@ from solov2_edge.runtime.segmenter import Segmenter
 
 __all__ = ["decode_options", "load"]
 
-ENGINES = {".onnx": "onnxruntime"}
-NOT_YET = (".tflite", ".mlpackage")
+# suffix of an artefact -> (engine, "module:class" of its session)
+ENGINES = {
+    ".onnx": ("onnxruntime", "solov2_edge.runtime.ort:OrtSession"),
+    ".tflite": ("litert", "solov2_edge.runtime.litert:LitertSession"),
+    ".mlpackage": ("coreml", "solov2_edge.runtime.coreml:CoremlSession"),
+}
 CHECKPOINTS = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 
 
@@ -31,11 +36,13 @@ def load(
     """Open an artefact for segmenting frames.
 
     Args:
-        path: an .onnx file made by ``solov2-edge convert``.
-        engine: None chooses by the suffix; ``"onnxruntime"`` insists.
+        path: an ``.onnx``, ``.tflite`` or ``.mlpackage`` made by ``solov2-edge convert``.
+        engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"`` or ``"coreml"`` insists.
         threads: threads of the engine, 1..1024; None leaves it to the engine.
-        providers: one name (``cpu``, ``cuda``, ``tensorrt``, ``coreml`` or ONNX Runtime's full name) means exactly
-            that one; a sequence is a fallback list, tried in order; default ``cpu``. What really runs is in
+        providers: what the engine runs the network on: one name means exactly that one; a sequence is a fallback
+            list, tried in order. ONNX Runtime: ``cpu``, ``cuda``, ``tensorrt``, ``coreml`` or a provider's full name.
+            LiteRT: ``xnnpack``, ``gpu``, ``nnapi`` or the path of a delegate library. Core ML: ``all``, ``cpu_only``,
+            ``cpu_and_gpu``, ``cpu_and_ne``. Default: the CPU, on Core ML ``all``. What really runs is in
             ``Segmenter.providers``.
         provider_options: provider name -> that provider's own options, for example
             ``{"tensorrt": {"trt_engine_cache_enable": True}}``.
@@ -55,11 +62,12 @@ def load(
         engine is None or engine == found,
         f"{Path(path).suffix} artefacts run in engine {found!r}, got engine={engine!r}; leave the engine out",
     )
+    module, _, session = ENGINES[Path(path).suffix.lower()][1].partition(":")
     # Imported here so that the runtime imports, and replays arrays, where no engine is installed.
-    from solov2_edge.runtime.ort import OrtSession
-
-    session = OrtSession(path, threads=threads, providers=providers, provider_options=provider_options)
-    return Segmenter(session, decoding)
+    open_session = getattr(importlib.import_module(module), session)
+    return Segmenter(
+        open_session(path, threads=threads, providers=providers, provider_options=provider_options), decoding
+    )
 
 
 def decode_options(options: Mapping[str, Any]) -> DecodeOptions:
@@ -81,11 +89,12 @@ def decode_options(options: Mapping[str, Any]) -> DecodeOptions:
 def _engine_of(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix in ENGINES:
-        return ENGINES[suffix]
-    require(suffix not in NOT_YET, f"{path}: this version runs .onnx artefacts only; convert with --to onnx")
+        return ENGINES[suffix][0]
     require(
         suffix not in CHECKPOINTS,
-        f"{path} is a checkpoint, expected an .onnx artefact; make one with solov2-edge convert, or open the "
+        f"{path} is a checkpoint, expected an artefact; make one with solov2-edge convert, or open the "
         "checkpoint with solov2_edge.reference.load_reference",
     )
-    raise InputError(f"{path} ends in {suffix or 'nothing'}, expected an .onnx artefact made by solov2-edge convert")
+    raise InputError(
+        f"{path} ends in {suffix or 'nothing'}, expected an artefact made by solov2-edge convert: {', '.join(ENGINES)}"
+    )

@@ -1,4 +1,4 @@
-"""What ships inside the package: a trained checkpoint, its ready ONNX file, and three annotated pictures."""
+"""What ships inside the package: a trained checkpoint, its ready ONNX file, pictures to show and to calibrate with."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Bundle:
         artefact: the checkpoint converted to ONNX, for machines without PyTorch.
         annotations: COCO file with RLE masks of the pictures.
         pictures: their folder; the model never saw them in training.
+        calibration: folder of 64 training pictures (Data Science Bowl 2018, CC0), evenly drawn, to calibrate with.
         thing: what the model finds, singular.
         things: the plural.
     """
@@ -28,6 +29,7 @@ class Bundle:
     artefact: Path
     annotations: Path
     pictures: Path
+    calibration: Path
     thing: str
     things: str
 
@@ -44,10 +46,11 @@ def bundle() -> Bundle:
         artefact=checkpoint.with_name(f"{checkpoint.stem}.fp32.onnx"),
         annotations=checkpoint.with_name("pictures.json"),
         pictures=checkpoint.with_name("pictures"),
+        calibration=checkpoint.with_name("calibration"),
         thing="nucleus",
         things="nuclei",
     )
-    for path in (found.artefact, found.annotations, found.pictures):
+    for path in (found.artefact, found.annotations, found.pictures, found.calibration):
         if not path.exists():
             raise InputError(f"{path.name} is missing from this installation; install solov2-edge again")
     return found

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.spec import ModelSpec
 
-__all__ = ["default_size", "parse_formats", "parse_precisions", "parse_size", "require_positive", "size_text"]
+__all__ = [
+    "CALIBRATED",
+    "TARGETS",
+    "default_size",
+    "parse_formats",
+    "parse_precisions",
+    "parse_size",
+    "require_positive",
+    "size_text",
+]
 
-FORMATS = ("onnx",)
-LATER_FORMATS = ("tflite", "coreml")
+# format -> the precisions it can be written in
+TARGETS: dict[str, tuple[str, ...]] = {
+    "onnx": ("fp32", "fp16"),
+    "tflite": ("fp32", "fp16", "int8-dynamic", "int8", "int16x8"),
+    "coreml": ("fp32", "fp16", "int8", "palette6", "palette4", "int4", "w8a8"),
+}
+# What needs calibration pictures: wherever activations are integers of a fixed scale.
+CALIBRATED = {("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
 FORMAT_ALIASES = {
     "litert": "tflite",
     "tensorflow-lite": "tflite",
@@ -21,8 +36,6 @@ FORMAT_ALIASES = {
     "core-ml": "coreml",
     "onnxruntime": "onnx",
 }
-PRECISIONS = ("fp32", "fp16")
-LATER_PRECISIONS = ("int8",)
 PRECISION_ALIASES = {
     "float32": "fp32",
     "f32": "fp32",
@@ -35,40 +48,53 @@ PRECISION_ALIASES = {
     "i8": "int8",
     "quantized": "int8",
     "8": "int8",
+    "dynamic": "int8-dynamic",
+    "a16w8": "int16x8",
+    "a8w8": "w8a8",
 }
-THIS_VERSION = "this version writes ONNX in fp32 and fp16 only"
 
 
 def parse_formats(words: Sequence[str]) -> tuple[str, ...]:
     """Return the formats asked for, each once, in order.
 
     Raises:
-        InputError: a format this version does not write, or no format at all.
+        InputError: an unknown format, or none at all.
     """
-    return _parse(words, "--to", FORMATS, LATER_FORMATS, FORMAT_ALIASES)
+    return _parse(words, "--to", tuple(TARGETS), FORMAT_ALIASES)
 
 
-def parse_precisions(words: Sequence[str]) -> tuple[str, ...]:
+def parse_precisions(words: Sequence[str], formats: Sequence[str]) -> tuple[str, ...]:
     """Return the precisions asked for, each once, in order.
 
+    Args:
+        words: what the user typed.
+        formats: the formats asked for; every precision is written in each of them.
+
     Raises:
-        InputError: a precision this version does not write, or no precision at all.
+        InputError: an unknown precision, one that a format cannot be written in, or none at all.
     """
-    return _parse(words, "--precision", PRECISIONS, LATER_PRECISIONS, PRECISION_ALIASES)
+    known = tuple(dict.fromkeys(precision for precisions in TARGETS.values() for precision in precisions))
+    asked = _parse(words, "--precision", known, PRECISION_ALIASES)
+    for name in formats:
+        for precision in asked:
+            require(
+                precision in TARGETS[name],
+                f"--precision {precision} cannot be written as {name}, which takes {', '.join(TARGETS[name])}; "
+                "convert in two commands, or leave one of them out",
+            )
+    return asked
 
 
-def _parse(
-    words: Sequence[str], option: str, known: tuple[str, ...], later: tuple[str, ...], aliases: Mapping[str, str]
-) -> tuple[str, ...]:
+def _parse(words: Sequence[str], option: str, known: Iterable[str], aliases: Mapping[str, str]) -> tuple[str, ...]:
+    names = tuple(known)
     for word in words:
-        if word in known:
+        if word in names:
             continue
-        if word in later:
-            raise InputError(f"{option} {word}: {THIS_VERSION}; {word} comes in a later one")
-        close = difflib.get_close_matches(word.lower(), [*known, *later, *aliases], n=1, cutoff=0.7)
+        close = difflib.get_close_matches(word.lower(), [*names, *aliases], n=1, cutoff=0.7)
         meant = aliases.get(close[0], close[0]) if close else None
-        hint = f"did you mean {meant}?" if meant else f"expected {' or '.join(known)}"
+        hint = f"did you mean {meant}?" if meant else f"expected {' or '.join(names)}"
         raise InputError(f"{option} {word!r} is not known; {hint}")
+    require(len(words) > 0, f"{option} needs at least one of {', '.join(names)}")
     return tuple(dict.fromkeys(words))
 
 

@@ -34,7 +34,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "models": ("solov2_edge.command_models", "published and bundled checkpoints: AP, licence, URL, hash"),
     "download": ("solov2_edge.command_download", "fetch a published checkpoint, resumable and hash-checked"),
     "inspect": ("solov2_edge.command_inspect", "what a checkpoint or an artefact is"),
-    "convert": ("solov2_edge.command_convert", "checkpoint to ONNX, checked against PyTorch before it is written"),
+    "convert": ("solov2_edge.command_convert", "checkpoint to ONNX, TFLite and Core ML, checked before it is written"),
     "verify": ("solov2_edge.command_verify", "does an artefact still compute what its checkpoint does? With a verdict"),
     "segment": ("solov2_edge.command_segment", "pictures in; overlays, COCO and LabelMe files out"),
     "eval": ("solov2_edge.command_eval", "COCO mask AP of artefacts and checkpoints, with a gate on the drop"),
@@ -48,6 +48,11 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "onnx": ("convert", "converting to ONNX"),
     "onnxscript": ("convert", "converting to ONNX"),
     "onnxruntime": ("onnx", "running .onnx artefacts"),
+    "litert_torch": ("convert-tflite", "converting to TFLite"),
+    "ai_edge_quantizer": ("convert-tflite", "converting to TFLite"),
+    "ai_edge_litert": ("tflite", "running .tflite artefacts"),
+    "coremltools": ("convert-coreml", "reading and writing Core ML packages"),
+    "sklearn": ("convert-coreml", "palettes of Core ML weights"),
     "pycocotools": ("eval", "computing COCO mask AP"),
 }
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from solov2_edge.choices import default_size, parse_formats, parse_precisions, parse_size, require_positive, size_text
+from solov2_edge.choices import (
+    TARGETS,
+    default_size,
+    parse_formats,
+    parse_precisions,
+    parse_size,
+    require_positive,
+    size_text,
+)
 from solov2_edge.console import CommandResult, Console
+from solov2_edge.conversions import Conversion, exporter, options_for, plan
 from solov2_edge.errors import InputError, require
 from solov2_edge.files import output_folder
 from solov2_edge.manifest import Manifest
+
+if TYPE_CHECKING:
+    from solov2_edge.converters.calibration import Calibration
 
 __all__ = ["add_arguments", "run"]
 
@@ -18,8 +30,13 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("checkpoint", type=Path, help="authors', mmdetection, AdelaiDet or solov2-edge checkpoint")
-    parser.add_argument("--to", nargs="+", default=["onnx"], metavar="FORMAT", help="onnx (default)")
-    parser.add_argument("--precision", nargs="+", default=["fp32"], help="fp32 (default), fp16")
+    parser.add_argument("--to", nargs="+", default=["onnx"], metavar="FORMAT", help="onnx (default), tflite, coreml")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        default=["fp32"],
+        help="; ".join(f"{name}: {', '.join(precisions)}" for name, precisions in TARGETS.items()) + " (default: fp32)",
+    )
     parser.add_argument("--input-size", metavar="HxW", help="multiples of 32; default: the variant's box, 448x768")
     parser.add_argument(
         "--input",
@@ -28,58 +45,91 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="image (default): uint8 RGB, normalisation in the graph; tensor: normalised float32 NCHW",
     )
     parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="DIR",
+        help="pictures like those the model will see, never those its accuracy is measured on; for integer activations",
+    )
+    parser.add_argument("--allow-small", action="store_true", help="calibrate with fewer than 32 pictures")
+    parser.add_argument(
         "--dcn",
         choices=("native", "lowered"),
-        default="native",
-        help="deformable convolution as DeformConv (default) or lowered to portable operators",
+        help="onnx: deformable convolution as DeformConv (native, default) or lowered to portable operators",
     )
-    parser.add_argument("--opset", type=int, metavar="N", help="ONNX opset; default: the oldest that can say it")
+    parser.add_argument("--opset", type=int, metavar="N", help="onnx: opset; default: the oldest that can say it")
+    parser.add_argument(
+        "--deployment-target", metavar="iOSNN", help="coreml: the oldest system to run on; default: iOS16, or as needed"
+    )
     parser.add_argument("--variant", help="variant of the checkpoint, if its tensors leave a doubt")
-    parser.add_argument("--name", help="files are NAME.<precision>.onnx; default: the checkpoint's name")
+    parser.add_argument("--name", help="files are NAME.<precision>.<suffix>; default: the checkpoint's name")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the artefacts")
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
-    """Convert once per precision; a failed parity check writes nothing and ends with exit code 3."""
-    parse_formats(args.to)
-    precisions = parse_precisions(args.precision)
+    """Write every precision in every format; a failed check writes nothing of that file and ends with exit code 3."""
+    formats = parse_formats(args.to)
+    precisions = parse_precisions(args.precision, formats)
     size = parse_size(args.input_size) if args.input_size is not None else None
     require_positive("--opset", args.opset)
+    own = options_for(formats, vars(args))
     name = args.name or args.checkpoint.stem
     if Path(name).name != name:
         raise InputError(f"--name must be a bare file name, got {name!r}; the folder goes to --output")
     require(args.checkpoint.exists(), f"{args.checkpoint}: no such checkpoint")
+    conversions = plan(formats, precisions, args.output, name)
+    calibration = _calibration(conversions, args)
 
     from solov2_edge.checkpoint import load_model
-    from solov2_edge.converters.to_onnx import export_onnx
 
+    # A toolchain that is missing is told now, not after the first formats have been written.
+    exporters = {format_: exporter(format_) for format_ in formats}
     model, checkpoint = load_model(args.checkpoint, args.variant)
     height, width = size or default_size(checkpoint.spec)
     console.log(
         f"{args.checkpoint.name}: {checkpoint.spec.name}, {checkpoint.spec.num_classes} classes, {checkpoint.family}"
     )
-    folder = output_folder(args.output)
-    options: dict[str, Any] = {} if args.opset is None else {"opset": args.opset}
+    output_folder(args.output)
     artefacts = []
-    for precision in precisions:
-        path = folder / f"{name}.{precision}.onnx"
-        console.log(f"converting to {path.name}, {args.input} input {size_text(height, width)}")
-        manifest = export_onnx(
+    for conversion in conversions:
+        console.log(f"converting to {conversion.path.name}, {args.input} input {size_text(height, width)}")
+        options: dict[str, Any] = dict(own[conversion.format])
+        if conversion.calibrated:
+            options["calibration"] = calibration
+        manifest = exporters[conversion.format](
             model,
-            path,
+            conversion.path,
             height=height,
             width=width,
             input_kind=args.input,
-            precision=precision,
-            dcn=args.dcn,
+            precision=conversion.precision,
             source_sha256=checkpoint.sha256,
             weights_licence=checkpoint.licence or "unknown",
             log=console.log,
             **options,
         )
-        artefacts.append(_describe(path, manifest))
-        _say(console, path, manifest)
+        artefacts.append(_describe(conversion.path, manifest))
+        _say(console, conversion.path, manifest)
     return CommandResult({"checkpoint": args.checkpoint, "variant": checkpoint.spec.name, "artefacts": artefacts})
+
+
+def _calibration(conversions: tuple[Conversion, ...], args: argparse.Namespace) -> Calibration | None:
+    """Read the calibration set if one is needed; one that nothing needs, or that is missing, is refused."""
+    needing = [conversion for conversion in conversions if conversion.calibrated]
+    if not needing:
+        require(
+            args.calibrate is None and not args.allow_small,
+            "--calibrate and --allow-small are for precisions with integer activations, none of which was asked; "
+            "leave them out",
+        )
+        return None
+    require(
+        args.calibrate is not None,
+        f"{needing[0].format} {needing[0].precision} needs calibration pictures; add --calibrate DIR with 32 or more "
+        "pictures like those the model will see",
+    )
+    from solov2_edge.converters.calibration import read_calibration
+
+    return read_calibration(args.calibrate, allow_small=args.allow_small)
 
 
 def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
@@ -91,6 +141,7 @@ def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
         "sha256": manifest.sha256,
         "size_bytes": manifest.size_bytes,
         "parity": manifest.parity,
+        "calibration": manifest.calibration,
         "weights_licence": manifest.weights_licence,
     }
 

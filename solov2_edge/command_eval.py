@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from solov2_edge.choices import parse_size, require_positive
-from solov2_edge.command_segment import add_segmenter_arguments, segmenter_options
+from solov2_edge.command_segment import add_segmenter_arguments, note_interpreter, segmenter_options
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError, InputError
 from solov2_edge.opening import is_checkpoint, open_segmenter
@@ -76,6 +76,7 @@ def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], co
 
     size = parse_size(args.input_size) if args.input_size is not None and is_checkpoint(model) else None
     segment = open_segmenter(model, input_size=size, **options)
+    note_interpreter(segment, console)
     with console.counter(model.name) as progress:
         result = evaluate(
             segment,

@@ -10,9 +10,9 @@ from solov2_edge.choices import require_positive
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError
 from solov2_edge.files import output_folder
-from solov2_edge.opening import open_segmenter
+from solov2_edge.opening import INTERPRETED, AnySegmenter, open_segmenter
 
-__all__ = ["add_arguments", "add_segmenter_arguments", "run", "segmenter_options"]
+__all__ = ["add_arguments", "add_segmenter_arguments", "note_interpreter", "run", "segmenter_options"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,13 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-instances", type=int, metavar="N", help="most instances per picture")
     parser.add_argument("--nms-kernel", choices=("gaussian", "linear"), help="decay of Matrix NMS")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the network")
-    parser.add_argument("--providers", nargs="+", metavar="NAME", help="one insists on it, several are a fallback list")
+    parser.add_argument(
+        "--providers",
+        nargs="+",
+        metavar="NAME",
+        help="an ONNX Runtime provider, a LiteRT delegate or its library, Core ML compute units: "
+        "one insists on it, several are a fallback list",
+    )
 
 
 def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -55,6 +61,13 @@ def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:
     # One name insists on that provider; several are a fallback list.
     options["providers"] = args.providers[0] if args.providers and len(args.providers) == 1 else args.providers
     return {name: value for name, value in options.items() if value is not None}
+
+
+def note_interpreter(segment: AnySegmenter, console: Console) -> None:
+    """Say so where a Core ML program is interpreted: masks and accuracy are the program's, speed is not."""
+    engine = str(getattr(segment, "engine", ""))
+    if engine.startswith(INTERPRETED):
+        console.log(f"{engine}: results are the program's own, its times say nothing of a phone's")
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
@@ -74,6 +87,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         raise InputError("--no-overlay, --no-labelme and --no-coco together leave nothing to write; drop one of them")
     pictures = expand_pictures(args.images)
     segment = open_segmenter(args.model, **segmenter_options(args))
+    note_interpreter(segment, console)
     folder = output_folder(args.output)
     walk = console.track(pictures, len(pictures), "pictures")
     done = segment_pictures(segment, walk, folder, outputs, lambda: segment.timings)

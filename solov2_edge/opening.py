@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from solov2_edge.runtime import Segmenter
     from solov2_edge.runtime.instances import Instances
     from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["CHECKPOINT_SUFFIXES", "AnySegmenter", "is_checkpoint", "open_segmenter"]
+__all__ = ["CHECKPOINT_SUFFIXES", "INTERPRETED", "AnySegmenter", "is_checkpoint", "open_artefact", "open_segmenter"]
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
+
+
+CORE_ML_SUFFIX = ".mlpackage"
+INTERPRETED = "program interpreter"  # how the engine's name begins where a Core ML program is interpreted
 
 
 class AnySegmenter(Protocol):
@@ -50,6 +56,28 @@ def is_checkpoint(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in CHECKPOINT_SUFFIXES
 
 
+def open_artefact(path: str | os.PathLike[str], **options: Any) -> Segmenter:
+    """Open an artefact in its engine; off a Mac, a Core ML package in the program interpreter.
+
+    The runtime cannot do this itself: the interpreter computes with PyTorch, which the runtime never imports.
+
+    Args:
+        path: an ``.onnx``, ``.tflite`` or ``.mlpackage``.
+        options: as for :func:`solov2_edge.runtime.load`.
+
+    Raises:
+        InputError: as :func:`solov2_edge.runtime.load`.
+        MissingDependencyError: the engine is not installed.
+    """
+    if Path(path).suffix.lower() == CORE_ML_SUFFIX and sys.platform != "darwin":
+        from solov2_edge.converters import mil_interpreter
+
+        return mil_interpreter.load(path, **options)
+    from solov2_edge.runtime import load
+
+    return load(path, **options)
+
+
 def open_segmenter(
     path: str | os.PathLike[str],
     *,
@@ -61,9 +89,9 @@ def open_segmenter(
     """Open a checkpoint or an artefact for segmentation.
 
     Args:
-        path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx``).
+        path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx .tflite .mlpackage``).
         threads: threads of the network; default: the engine's choice.
-        providers: ONNX Runtime execution providers, one or a fallback list; artefacts only.
+        providers: what the engine runs on, as for :func:`solov2_edge.runtime.load`; artefacts only.
         input_size: (H, W) a checkpoint runs at, as an artefact of that size would; checkpoints only. Default: the
             reference's own geometry.
         decode_options: fields of :class:`solov2_edge.runtime.decode.DecodeOptions`.
@@ -75,9 +103,7 @@ def open_segmenter(
     require(Path(path).exists(), f"{os.fspath(path)}: no such file")
     if not is_checkpoint(path):
         require(input_size is None, f"an input size is for checkpoints; {os.fspath(path)} has its own")
-        from solov2_edge.runtime import load
-
-        return cast(AnySegmenter, load(path, threads=threads, providers=providers, **decode_options))
+        return cast(AnySegmenter, open_artefact(path, threads=threads, providers=providers, **decode_options))
     if providers is not None:
         raise InputError(
             f"execution providers are for artefacts; {os.fspath(path)} is a checkpoint and runs in PyTorch"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solov2_edge.bundled import Bundle
+from solov2_edge.manifest import size_of
 from solov2_edge.opening import AnySegmenter, is_checkpoint, open_segmenter
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def measure(path: Path, files: Bundle, *, input_size: tuple[int, int], verify_it
         ap, ap50 = evaluation.ap, evaluation.ap50
     first = min(files.pictures.iterdir())
     network = network_ms(segment, lambda: segment.timings, first)
-    facts = ArtefactFacts(path.name, _engine(segment, path), path.stat().st_size, ap, ap50, network)
+    facts = ArtefactFacts(path.name, _engine(segment, path), size_of(path), ap, ap50, network)
     return _verified(facts, path, files) if verify_it else facts
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from solov2_edge.errors import InputError
-from solov2_edge.manifest import Manifest, manifest_path, sha256_of
+from solov2_edge.manifest import Manifest, manifest_path, sha256_of, size_of
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
 
 
@@ -97,3 +98,27 @@ def test_artefacts_that_are_no_files(tmp_path: Path) -> None:
     for name, message in (("missing.onnx", "does not exist"), ("", "is not a file"), ("empty.onnx", "is empty")):
         with pytest.raises(InputError, match=message):
             require_artefact(tmp_path / name)
+
+
+def test_a_package_is_hashed_and_measured_as_a_whole(tmp_path: Path) -> None:
+    package = tmp_path / "net.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    (package / "Data" / "weight.bin").write_bytes(b"weights")
+    (package / "Data.json").write_bytes(b"{}")  # "." sorts before "/"
+    names = ("Data.json", "Data/weight.bin")
+    lines = "".join(f"{hashlib.sha256((package / n).read_bytes()).hexdigest()}  ./{n}\n" for n in names)
+    assert sha256_of(package) == hashlib.sha256(lines.encode()).hexdigest()
+    assert size_of(package) == 9
+    assert require_artefact(package) == package
+    before = sha256_of(package)
+    (package / "Data" / "weight.bin").rename(package / "Data" / "weights.bin")
+    assert sha256_of(package) != before
+
+
+def test_a_package_is_a_folder_with_something_in_it(tmp_path: Path) -> None:
+    (tmp_path / "file.mlpackage").write_bytes(b"x")
+    (tmp_path / "empty.mlpackage").mkdir()
+    with pytest.raises(InputError, match="is not a folder"):
+        require_artefact(tmp_path / "file.mlpackage")
+    with pytest.raises(InputError, match="is empty"):
+        require_artefact(tmp_path / "empty.mlpackage")

@@ -6,26 +6,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solov2_edge.choices import default_size, parse_formats, parse_precisions, parse_size, require_positive, size_text
+from solov2_edge.choices import (
+    CALIBRATED,
+    TARGETS,
+    default_size,
+    parse_formats,
+    parse_precisions,
+    parse_size,
+    require_positive,
+    size_text,
+)
 from solov2_edge.errors import InputError
+from solov2_edge.manifest import FORMATS as MANIFEST_FORMATS
+from solov2_edge.manifest import PRECISIONS as MANIFEST_PRECISIONS
 from solov2_edge.variants import VARIANTS
 
 
 def test_words_are_kept_once_in_order() -> None:
-    assert parse_formats(["onnx", "onnx"]) == ("onnx",)
-    assert parse_precisions(["fp16", "fp32", "fp16"]) == ("fp16", "fp32")
+    assert parse_formats(["coreml", "onnx", "coreml"]) == ("coreml", "onnx")
+    assert parse_precisions(["fp16", "fp32", "fp16"], ["onnx"]) == ("fp16", "fp32")
+    assert parse_precisions(["int8", "int16x8"], ["tflite"]) == ("int8", "int16x8")
+
+
+def test_everything_offered_can_be_written_down_in_a_manifest() -> None:
+    assert set(TARGETS) == set(MANIFEST_FORMATS)
+    assert {precision for precisions in TARGETS.values() for precision in precisions} == set(MANIFEST_PRECISIONS)
+    assert {(name, precision) for name, precisions in TARGETS.items() for precision in precisions} >= CALIBRATED
 
 
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("tflite", "fp32 and fp16 only; tflite comes in a later one"),
-        ("coreml", "fp32 and fp16 only; coreml comes in a later one"),
         ("mlpackage", "did you mean coreml?"),
         ("litert", "did you mean tflite?"),
         ("ONNX", "did you mean onnx?"),
         ("onx", "did you mean onnx?"),
-        ("tensorrt", "expected onnx"),
+        ("tensorrt", "expected onnx or tflite or coreml"),
         ("", "expected onnx"),
     ],
 )
@@ -38,18 +54,28 @@ def test_formats_that_cannot_be_written(word: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("int8", "fp32 and fp16 only; int8 comes in a later one"),
         ("float16", "did you mean fp16?"),
         ("half", "did you mean fp16?"),
         ("FP32", "did you mean fp32?"),
         ("quantized", "did you mean int8?"),
+        ("palette", "did you mean palette"),
         ("bf7", "expected fp32 or fp16"),
     ],
 )
-def test_precisions_that_cannot_be_written(word: str, message: str) -> None:
+def test_precisions_nobody_knows(word: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
-        parse_precisions([word])
+        parse_precisions([word], ["tflite"])
     assert message in str(caught.value)
+
+
+def test_a_precision_must_exist_in_every_format_asked() -> None:
+    with pytest.raises(InputError, match="--precision palette6 cannot be written as tflite, which takes fp32, fp16"):
+        parse_precisions(["fp32", "palette6"], ["coreml", "tflite"])
+
+
+def test_no_word_at_all_is_refused() -> None:
+    with pytest.raises(InputError, match="--to needs at least one of onnx, tflite, coreml"):
+        parse_formats([])
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from solov2_edge import checkpoint
+from solov2_edge import checkpoint, command_convert
+from solov2_edge.choices import TARGETS
 from solov2_edge.cli import main
 from solov2_edge.converters import to_onnx
 from solov2_edge.errors import GateError
@@ -44,9 +45,9 @@ def test_one_file_per_precision(tmp_path: Path, weights: str, calls: Calls, caps
     out = tmp_path / "out"
     assert main(["convert", weights, "--to", "onnx", "--precision", "fp32", "fp16", "-o", str(out)]) == 0
     assert [call["path"].name for call in calls] == ["mine.fp32.onnx", "mine.fp16.onnx"]
-    assert {(c["height"], c["width"], c["input_kind"], c["dcn"]) for c in calls} == {(448, 768, "image", "native")}
+    assert {(c["height"], c["width"], c["input_kind"]) for c in calls} == {(448, 768, "image")}
     assert all(c["weights_licence"] == "CC0 1.0" and len(c["source_sha256"]) == 64 for c in calls)
-    assert "opset" not in calls[0]
+    assert not {"opset", "dcn", "deployment_target", "calibration"} & set(calls[0])
     assert "mine.fp16.onnx  1.5 MB  parity 3.0e-06 of range" in capsys.readouterr().out
 
 
@@ -63,11 +64,41 @@ def test_options_reach_the_exporter(
     assert document["artefacts"][0]["input"] == {"kind": "tensor", "height": 64, "width": 96}
 
 
+def test_calibration_reaches_the_precision_that_needs_it_and_no_other(
+    tmp_path: Path, weights: str, monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    recorded: Calls = []
+
+    def export(model: SOLOv2, path: Path, **options: Any) -> Manifest:
+        recorded.append({"path": path, **options})
+        contract = InputContract(options["input_kind"], options["height"], options["width"])
+        return Manifest(model.spec, "tflite", options["precision"], contract)
+
+    monkeypatch.setattr(command_convert, "exporter", lambda format_: export)
+    pictures = str(checkout / "solov2_edge" / "assets" / "calibration")
+    options = ["--to", "tflite", "--precision", "fp32", "int8", "--calibrate", pictures, "--input-size", "64x64"]
+    assert main(["convert", weights, "-o", str(tmp_path), *options, "--quiet"]) == 0
+    assert [call["path"].name for call in recorded] == ["mine.fp32.tflite", "mine.int8.tflite"]
+    assert "calibration" not in recorded[0]
+    assert recorded[1]["calibration"].to_manifest()["count"] == 64
+
+
+def test_every_format_has_an_exporter_and_a_suffix() -> None:
+    from solov2_edge.conversions import EXPORTERS, SUFFIXES
+
+    assert set(EXPORTERS) == set(SUFFIXES) == set(TARGETS)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--to", "tflite"], "this version writes ONNX in fp32 and fp16 only"),
-        (["--precision", "int8"], "this version writes ONNX in fp32 and fp16 only"),
+        (["--to", "tflit"], "did you mean tflite?"),
+        (["--precision", "palette6"], "--precision palette6 cannot be written as onnx, which takes fp32, fp16"),
+        (["--to", "tflite", "--precision", "int8"], "tflite int8 needs calibration pictures; add --calibrate DIR"),
+        (["--calibrate", "."], "--calibrate and --allow-small are for precisions with integer activations"),
+        (["--allow-small"], "none of which was asked"),
+        (["--deployment-target", "iOS16"], "--deployment-target is for --to coreml, which was not asked"),
+        (["--to", "tflite", "--opset", "18"], "--opset is for --to onnx, which was not asked"),
         (["--precision", "half"], "did you mean fp16?"),
         (["--input-size", "450x768"], "the next is 480x768"),
         (["--name", "a/b"], "--name must be a bare file name"),
