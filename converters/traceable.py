@@ -7,7 +7,8 @@ convert most faithfully. Every rewriting is exact up to rounding, and the conver
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from numpy.typing import NDArray
@@ -22,9 +23,10 @@ from solov2_edge.manifest import InputContract
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["LOWERINGS", "InstanceFormGroupNorm", "Traceable"]
+__all__ = ["LOWERINGS", "InstanceFormGroupNorm", "Traceable", "replace_modules"]
 
 LOWERINGS = ("native", "lowered")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class InstanceFormGroupNorm(nn.Module):
@@ -51,6 +53,9 @@ class InstanceFormGroupNorm(nn.Module):
 class Traceable(nn.Module):
     """A fixed-size, batch-free view of a SOLOv2 network, ready for tracing.
 
+    A format with habits of its own subclasses this, sets ``lowerings`` and ``group_norm`` and overrides
+    :meth:`replace_deform_convs` and :meth:`cells`.
+
     Args:
         model: the network; it is copied, never changed.
         contract: the input: kind, height H and width W in pixels.
@@ -60,15 +65,18 @@ class Traceable(nn.Module):
         InputError: an unknown lowering.
     """
 
+    lowerings: ClassVar[tuple[str, ...]] = LOWERINGS
+    group_norm: ClassVar[Callable[[nn.GroupNorm], nn.Module]] = InstanceFormGroupNorm
+
     def __init__(self, model: SOLOv2, contract: InputContract, lowering: str = "native") -> None:
         super().__init__()
-        require(lowering in LOWERINGS, f"dcn must be one of {', '.join(LOWERINGS)}, got {lowering!r}")
+        require(lowering in self.lowerings, f"dcn must be one of {', '.join(self.lowerings)}, got {lowering!r}")
         self.contract, self.lowering = contract, lowering
         self.spec = model.spec
         self.network = copy.deepcopy(model).float().eval().requires_grad_(False)
-        self.deform_convs = replace_deform_convs(self.network, lowering)
+        self.deform_convs = self.replace_deform_convs()
         fold_batch_norms(self.network)
-        _replace_group_norms(self.network)
+        replace_modules(self.network, nn.GroupNorm, type(self).group_norm)
         self.register_buffer("mean", torch.tensor(self.spec.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec.std).view(1, 3, 1, 1))
         height, width = contract.height, contract.width
@@ -98,6 +106,14 @@ class Traceable(nn.Module):
             outputs = self(torch.from_numpy(batch))
         return RawOutputs(*(output.contiguous().numpy() for output in outputs))
 
+    def replace_deform_convs(self) -> int:
+        """Replace the deformable convolutions of the copied network; return how many there were."""
+        return replace_deform_convs(self.network, self.lowering)
+
+    def cells(self, maps: list[Tensor]) -> Tensor:
+        """Return (cells, C) of the levels' (1, C, S, S) maps: levels in order, row-major inside a level."""
+        return torch.cat([grid.reshape(grid.shape[1], -1) for grid in maps], 1).t()
+
     def normalise(self, image: Tensor) -> Tensor:
         """Return the (1, 3, H, W) float32 network input of what the contract takes."""
         if self.contract.kind == "tensor":
@@ -121,9 +137,9 @@ class Traceable(nn.Module):
                 kernel_x = convolution(kernel_x)
             for convolution in head.cls_convs:
                 class_x = convolution(class_x)
-            kernels.append(head.conv_kernel(kernel_x).reshape(-1, grid * grid))
-            logits.append(head.conv_cls(class_x).reshape(-1, grid * grid))
-        return torch.cat(logits, 1).t().sigmoid(), torch.cat(kernels, 1).t()
+            kernels.append(head.conv_kernel(kernel_x))
+            logits.append(head.conv_cls(class_x))
+        return self.cells(logits).sigmoid(), self.cells(kernels)
 
     def _mask_features(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Return the (1, E, H / 4, W / 4) mask features of P2..P5, with constant coordinates on P5."""
@@ -147,8 +163,10 @@ def _coordinates(height: int, width: int) -> Tensor:
     return append_coordinates(torch.zeros(1, 0, height, width)).contiguous()
 
 
-def _replace_group_norms(network: nn.Module) -> None:
-    for name, module in list(network.named_modules()):
-        if isinstance(module, nn.GroupNorm):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, InstanceFormGroupNorm(module))
+def replace_modules(network: nn.Module, kind: type[Module], make: Callable[[Module], nn.Module]) -> int:
+    """Replace every module of ``kind`` in ``network``, a copy the caller owns, by ``make`` of it; count them."""
+    found = [(name, module) for name, module in network.named_modules() if isinstance(module, kind)]
+    for name, module in found:
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, make(module))
+    return len(found)
