@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import io
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.runtime.annotations import category_ids, read_annotations, read_picture_of
 from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.matches import Matches, read_matches
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -42,6 +43,7 @@ class Evaluation:
         instances: annotated objects in them, crowds not counted.
         detections: instances segmented in them.
         max_detections: best detections of a picture and category that count.
+        matches: which detections were right, for :mod:`solov2_edge.runtime.bootstrap`.
     """
 
     ap: float
@@ -54,10 +56,11 @@ class Evaluation:
     instances: int
     detections: int
     max_detections: int
+    matches: Matches = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready plain data."""
-        return asdict(self)
+        """Return the figures as JSON-ready plain data."""
+        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "matches"}
 
 
 def evaluate(
@@ -113,7 +116,7 @@ def evaluate(
         if progress is not None:
             progress(done, len(pictures))
 
-    precision = _precision(truth, results, pictures, max_detections, annotations)
+    precision, matches = _judge(truth, results, pictures, max_detections, annotations)
     by_area = {name: _mean(precision[:, :, :, index]) for index, name in enumerate(_AREAS)}
     return Evaluation(
         ap=by_area["all"],
@@ -126,23 +129,26 @@ def evaluate(
         instances=objects,
         detections=detections,
         max_detections=max_detections,
+        matches=matches,
     )
 
 
-def _precision(
+def _judge(
     truth: dict[str, Any],
     results: list[dict[str, Any]],
     pictures: list[dict[str, Any]],
     max_detections: int,
     annotations: str | PathLike[str],
-) -> NDArray[np.float64]:
-    """Return pycocotools' precision table, (IoU thresholds, recalls, categories, areas)."""
+) -> tuple[NDArray[np.float64], Matches]:
+    """Return pycocotools' precision table, (IoU thresholds, recalls, categories, areas), and what it matched."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         expected, got = COCO(), COCO()
-        expected.dataset = truth
+        # pycocotools marks a detection that is right with its object's id, so that an object of id 0 is never found.
+        objects = [{**a, "id": i} for i, a in enumerate(truth["annotations"], start=1)]
+        expected.dataset = {**truth, "annotations": objects}
         got.dataset = {
             "images": truth["images"],
             "categories": truth["categories"],
@@ -158,7 +164,9 @@ def _precision(
             judge.accumulate()
         except (KeyError, TypeError, IndexError) as error:
             raise InputError(f"{annotations} has an annotation pycocotools cannot read: {error!r}") from error
-    return np.asarray(judge.eval["precision"][..., 0])
+    params, order = judge.params, np.asarray(judge.params.imgIds).tolist()
+    matches = read_matches(judge.evalImgs, order, len(params.areaRng), params.recThrs, len(params.iouThrs))
+    return np.asarray(judge.eval["precision"][..., 0]), matches
 
 
 def _mean(precision: NDArray[np.float64]) -> float:

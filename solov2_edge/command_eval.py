@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from solov2_edge.choices import parse_size, require_positive
 from solov2_edge.command_segment import add_segmenter_arguments, note_interpreter, segmenter_options
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError, InputError
 from solov2_edge.opening import is_checkpoint, open_segmenter
+
+if TYPE_CHECKING:
+    from solov2_edge.runtime.bootstrap import Interval
+    from solov2_edge.runtime.evaluate import Evaluation
 
 __all__ = ["add_arguments", "run"]
 
@@ -26,11 +30,19 @@ COLUMNS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("models", nargs="+", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints")
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints, any formats"
+    )
     parser.add_argument("--annotations", type=Path, required=True, metavar="JSON", help="COCO instance annotations")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the annotated pictures")
     parser.add_argument("--baseline", type=Path, metavar="A", help="what the others are compared with")
-    parser.add_argument("--max-drop", type=float, metavar="POINTS", help="fail (exit 3) if AP falls further below it")
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="fail (exit 3) if AP falls further below the baseline; the drop on these pictures decides, and a warning "
+        "says if they are too few to bear it out",
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
     parser.add_argument(
         "--max-detections", type=int, default=100, metavar="N", help="detections per picture that count (100)"
@@ -61,24 +73,29 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     models = list(dict.fromkeys([*([args.baseline] if args.baseline else []), *args.models]))
     if args.baseline is not None and len(models) < 2:
         raise InputError(f"nothing to compare with the baseline {args.baseline}: name another artefact")
-    rows = [_evaluate(model, args, options, console) for model in models]
-    _print(rows, console)
-    data: dict[str, Any] = {"annotations": args.annotations, "results": rows}
+    results = {model: _evaluate(model, args, options, console) for model in models}
+    rows = [_row(model, result) for model, result in results.items()]
     if args.baseline is None:
-        return CommandResult(data)
-    data |= _gate(rows, args.max_drop)
-    console.say(data["verdict"])
-    return CommandResult(data, 0 if data["passed"] else GateError.exit_code)
+        _print(rows, console)
+        return CommandResult({"annotations": args.annotations, "results": rows})
+    _compare(rows, results, args.baseline)
+    gate = _gate(rows, args.max_drop)
+    _print(rows, console)
+    console.say(gate["verdict"])
+    for warning in gate["warnings"]:
+        console.say(f"warning: {warning}")
+    data = {"annotations": args.annotations, "results": rows, **gate}
+    return CommandResult(data, 0 if gate["passed"] else GateError.exit_code)
 
 
-def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], console: Console) -> dict[str, Any]:
+def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], console: Console) -> Evaluation:
     from solov2_edge.runtime.evaluate import evaluate
 
     size = parse_size(args.input_size) if args.input_size is not None and is_checkpoint(model) else None
     segment = open_segmenter(model, input_size=size, **options)
     note_interpreter(segment, console)
     with console.counter(model.name) as progress:
-        result = evaluate(
+        return evaluate(
             segment,
             args.annotations,
             args.images,
@@ -86,39 +103,74 @@ def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], co
             limit=args.limit,
             progress=progress,
         )
-    return {"model": model, **result.to_dict()}
+
+
+def _row(model: Path, result: Evaluation) -> dict[str, Any]:
+    from solov2_edge.runtime.bootstrap import ap_interval
+
+    return {"model": model, **result.to_dict(), "ap_interval": _ends(ap_interval(result.matches))}
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _compare(rows: list[dict[str, Any]], results: dict[Path, Evaluation], baseline: Path) -> None:
+    """Add the drop from the baseline, in points of AP, and its interval to every row but the baseline's."""
+    from solov2_edge.runtime.bootstrap import drop_interval
+
+    reference = results[baseline]
+    for row in rows:
+        if row["model"] != baseline:
+            interval = drop_interval(reference.matches, results[row["model"]].matches)
+            row |= {"drop": reference.ap - row["ap"], "drop_interval": _ends(interval)}
 
 
 def _print(rows: list[dict[str, Any]], console: Console) -> None:
-    header = ("model", *COLUMNS, "pictures", "objects")
-    body = [
-        (
-            row["model"].name,
-            # COCO says -1 where no object is of that size.
-            *(f"{row[key]:.1f}" if row[key] >= 0 else "-" for key in COLUMNS.values()),
-            str(row["pictures"]),
-            str(row["instances"]),
-        )
-        for row in rows
-    ]
-    console.table(header, body)
+    compared = any("drop" in row for row in rows)
+    header = ("model", *COLUMNS, "AP 95%", *(("drop", "drop 95%") if compared else ()), "pictures", "objects")
+    console.table(header, [_cells(row, compared=compared) for row in rows])
+
+
+def _cells(row: dict[str, Any], *, compared: bool) -> tuple[str, ...]:
+    drop = (f"{row['drop']:.2f}", _range(row["drop_interval"], 2)) if "drop" in row else ("-", "-")
+    return (
+        row["model"].name,
+        # COCO says -1 where no object is of that size.
+        *(f"{row[key]:.1f}" if row[key] >= 0 else "-" for key in COLUMNS.values()),
+        _range(row["ap_interval"], 1),
+        *(drop if compared else ()),
+        str(row["pictures"]),
+        str(row["instances"]),
+    )
+
+
+def _range(ends: list[float] | None, digits: int) -> str:
+    return "-" if ends is None else f"{ends[0]:.{digits}f}..{ends[1]:.{digits}f}"
 
 
 def _gate(rows: list[dict[str, Any]], max_drop: float | None) -> dict[str, Any]:
-    """Compare every row with the first, the baseline; AP is in points of 100."""
-    baseline, others = rows[0], rows[1:]
-    for row in others:
-        row["drop"] = baseline["ap"] - row["ap"]
+    """Judge the largest drop; it is the measured one that counts, and a warning says what the pictures cannot bear."""
+    from solov2_edge.runtime.bootstrap import Interval, doubt
+
+    others = [row for row in rows if "drop" in row]
+    baseline = next(row["model"] for row in rows if "drop" not in row)
     worst = max(others, key=lambda row: float(row["drop"]))
     passed = max_drop is None or worst["drop"] <= max_drop
     moved = f"{worst['model'].name} is {abs(worst['drop']):.2f} points {'below' if worst['drop'] >= 0 else 'above'}"
-    verdict = f"{moved} {baseline['model'].name}"
+    verdict = f"{moved} {baseline.name}"
+    warnings = []
     if max_drop is not None:
         verdict = f"{'PASSED' if passed else 'FAILED'}: {verdict}, at most {max_drop:g} below are allowed"
+        for row in others:
+            ends, pictures = row["drop_interval"], row["pictures"]
+            said = doubt(None if ends is None else Interval(ends[0], ends[1], pictures), max_drop, pictures)
+            warnings += [f"{row['model'].name}: {said}"] if said else []
     return {
-        "baseline": baseline["model"],
+        "baseline": baseline,
         "max_drop": max_drop,
         "worst_drop": worst["drop"],
         "passed": passed,
         "verdict": verdict,
+        "warnings": warnings,
     }

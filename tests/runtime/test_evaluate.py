@@ -86,6 +86,7 @@ def test_perfect_masks_score_100(case: Case) -> None:
     assert (result.ap_small, result.ap_medium, result.ap_large) == pytest.approx((100, 100, -1))
     assert (result.pictures, result.instances, result.detections) == (2, 2, 2)
     assert json.loads(json.dumps(result.to_dict()))["ap"] == result.ap
+    assert result.matches.pictures == (1, 2)
 
 
 def test_hand_computed_ap(case: Case) -> None:
@@ -107,6 +108,13 @@ def test_hand_computed_ap(case: Case) -> None:
 def test_nothing_found_scores_0(case: Case) -> None:
     result = case.evaluate()
     assert (result.ap, result.ap50, result.ap_small, result.detections) == (0, 0, 0, 0)
+
+
+def test_objects_may_be_numbered_from_0(case: Case) -> None:
+    for number, entry in enumerate(case.data["annotations"]):
+        entry["id"] = number
+    case.answers = {1: [(rectangle(0, 20, 0, 20), 0.9, 0)], 2: [(rectangle(10, 60, 10, 60), 0.8, 0)]}
+    assert case.evaluate().ap == pytest.approx(100)
 
 
 def test_max_detections_limits_each_picture(case: Case) -> None:

@@ -24,23 +24,39 @@ def disc(radius: int) -> NDArray[np.bool_]:
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One picture with one disc of radius 20; ``<radius>.onnx`` finds a disc of that radius."""
-    (tmp_path / "in").mkdir()
-    assert cv2.imwrite(str(tmp_path / "in" / "a.png"), np.zeros((80, 80, 3), np.uint8))
+    return data_of(1, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def dozen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The same with twelve pictures; ``<radius>-7.onnx`` finds nothing in the first 7 of them."""
+    return data_of(12, tmp_path, monkeypatch)
+
+
+def data_of(pictures: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    (folder / "in").mkdir()
     truth = disc(20)
-    entry = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": int(truth.sum()), "bbox": [20, 20, 41, 41]}
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "height": 80, "width": 80}],
-        "categories": [{"id": 1, "name": "cell"}],
-        "annotations": [{**entry, "segmentation": encode_mask(truth)}],
-    }
-    (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
+    entry = {"category_id": 1, "iscrowd": 0, "area": int(truth.sum()), "bbox": [20, 20, 41, 41]}
+    document: dict[str, Any] = {"images": [], "categories": [{"id": 1, "name": "cell"}], "annotations": []}
+    for number in range(pictures):
+        assert cv2.imwrite(str(folder / "in" / f"{number}.png"), np.full((80, 80, 3), number, np.uint8))
+        document["images"].append({"id": number, "file_name": f"{number}.png", "height": 80, "width": 80})
+        document["annotations"].append({**entry, "id": number, "image_id": number, "segmentation": encode_mask(truth)})
+    (folder / "a.json").write_text(json.dumps(document), encoding="utf-8")
 
     def open_segmenter(path: Path, **options: Any) -> Any:
         assert options["max_instances"] == 100
-        return lambda frame: Instances.from_masks(disc(int(Path(path).stem))[None], [0.9], [0], ("cell",))
+        radius, _, blind = Path(path).stem.partition("-")
+
+        def segment(frame: NDArray[np.uint8]) -> Instances:
+            if frame[0, 0, 0] < int(blind or 0):
+                return Instances.empty(80, 80, ("cell",))
+            return Instances.from_masks(disc(int(radius))[None], [0.9], [0], ("cell",))
+
+        return segment
 
     monkeypatch.setattr(command_eval, "open_segmenter", open_segmenter)
-    return ["--annotations", str(tmp_path / "a.json"), "--images", str(tmp_path / "in")]
+    return ["--annotations", str(folder / "a.json"), "--images", str(folder / "in")]
 
 
 def test_checkpoints_run_at_the_size_asked_for(
@@ -63,8 +79,9 @@ def test_checkpoints_run_at_the_size_asked_for(
 def test_a_table_of_ap(data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "20.onnx", "5.onnx", *data]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["model", "AP", "AP50", "AP75", "small", "medium", "large", "pictures", "objects"]
-    assert lines[1].split() == ["20.onnx", "100.0", "100.0", "100.0", "-", "100.0", "-", "1", "1"]
+    words = "model AP AP50 AP75 small medium large AP 95% pictures objects"
+    assert lines[0].split() == words.split()
+    assert lines[1].split() == ["20.onnx", "100.0", "100.0", "100.0", "-", "100.0", "-", "-", "1", "1"]
     assert lines[2].split()[:3] == ["5.onnx", "0.0", "0.0"]
 
 
@@ -87,7 +104,8 @@ def test_the_gate(
     verdict: str,
 ) -> None:
     assert main(["eval", *models, *data, *options]) == code
-    assert capsys.readouterr().out.splitlines()[-1].startswith(verdict)
+    said = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("warning: ")]
+    assert said[-1].startswith(verdict)
 
 
 def test_the_gate_as_json(data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,6 +114,35 @@ def test_the_gate_as_json(data: list[str], capsys: pytest.CaptureFixture[str]) -
     assert document["passed"] is False
     assert document["worst_drop"] == pytest.approx(document["results"][0]["ap"] - document["results"][1]["ap"])
     assert document["results"][1]["drop"] == document["worst_drop"]
+
+
+def test_drops_come_with_their_interval_and_a_warning(dozen: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "20-1.onnx", "20.pth", "20-0.onnx", *dozen, "--baseline", "20.onnx", "--max-drop", "10"]
+    assert main(words) == 0  # a drop of 8.9 points: the measured drop counts, and the doubt is said
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split()[-5:] == ["drop", "drop", "95%", "pictures", "objects"]
+    cells = {line.split()[0]: line.split() for line in out[1:5]}
+    assert cells["20.onnx"][-4:-2] == ["-", "-"]
+    assert cells["20.pth"][-4:-2] == ["0.00", "0.00..0.00"]
+    low, high = (float(end) for end in cells["20-1.onnx"][-3].split(".."))
+    assert low <= float(cells["20-1.onnx"][-4]) <= high
+    assert out[5].startswith("PASSED: 20-1.onnx is")
+    assert out[6].startswith("warning: 20-1.onnx: 12 pictures tell a drop to within")
+    assert "pictures like these would" in out[6]
+    assert len(out) == 7  # nothing is doubtful of what finds exactly the same
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["results"][1]["drop_interval"] == pytest.approx([low, high], abs=0.005)
+    assert document["results"][0]["ap_interval"] == [100.0, 100.0]
+    assert "drop" not in document["results"][0]
+    assert len(document["warnings"]) == 1
+
+
+def test_without_a_claim_there_is_no_warning(data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "18.onnx", *data, "--baseline", "20.onnx"]) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main(["eval", "20.pth", *data, "--baseline", "20.onnx", "--max-drop", "1"]) == 0
+    assert "too few to say how far" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
