@@ -7,17 +7,48 @@ compute units may round and accumulate otherwise. docs/coreml-interpreter.md lis
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from solov2_edge.converters.mil_session import ENGINE, MilSession
+from numpy.typing import NDArray
+
+from solov2_edge.converters.mil_execute import execute
+from solov2_edge.converters.mil_package import read_package
+from solov2_edge.converters.mil_program import read_program
+from solov2_edge.converters.mil_session import ENGINE, MilSession, feeds_of
 from solov2_edge.errors import require
+from solov2_edge.manifest import OUTPUT_NAMES, InputContract
+from solov2_edge.runtime.contract import check_batch
 from solov2_edge.runtime.loading import decode_options
 from solov2_edge.runtime.segmenter import Segmenter
+from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["ENGINE", "MilSession", "load"]
+__all__ = ["ENGINE", "MilSession", "load", "runner"]
 
 ENGINES = (None, "interpreter")
+
+
+def runner(path: str | os.PathLike[str], contract: InputContract) -> Callable[[NDArray[Any]], RawOutputs]:
+    """Return a function from a batch to raw outputs for a package that need not have a manifest yet.
+
+    Args:
+        path: the .mlpackage folder.
+        contract: what its input takes.
+
+    Raises:
+        InputError: a damaged package, or one that uses what the interpreter does not know.
+    """
+    package = read_package(path)
+    program = read_program(package.model, package.folder)
+    missing = sorted(set(OUTPUT_NAMES) - set(program.outputs))
+    require(not missing, f"{path} lacks the outputs {', '.join(missing)}; convert the checkpoint again")
+
+    def run(batch: NDArray[Any]) -> RawOutputs:
+        check_batch(batch, contract)
+        outputs = execute(program, feeds_of(batch, contract))
+        return RawOutputs(*(outputs[name].contiguous().numpy() for name in OUTPUT_NAMES))
+
+    return run
 
 
 def load(

@@ -53,14 +53,14 @@ class Program:
     Attributes:
         inputs: input name -> type.
         constants: name -> value, compressed ones decoded.
-        compressed: names of the constants that are stored compressed.
+        compressed: the ops that decode those constants which are stored compressed.
         operations: everything else, in order.
         outputs: names of the results.
     """
 
     inputs: Mapping[str, TensorType]
     constants: Mapping[str, Value]
-    compressed: tuple[str, ...]
+    compressed: tuple[Operation, ...]
     operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
 
@@ -81,7 +81,7 @@ def read_program(model: Any, folder: Path) -> Program:
     inputs = {entry.name: read_type(entry.type, f"input {entry.name!r}") for entry in function.inputs}
     types: dict[str, TensorType] = dict(inputs)
     constants: dict[str, Value] = {}
-    compressed: list[str] = []
+    compressed: list[Operation] = []
     operations: list[Operation] = []
     _refuse_unknown({entry.type for entry in block.operations})
     for message in block.operations:
@@ -97,7 +97,7 @@ def read_program(model: Any, folder: Path) -> Program:
         elif operation.kind in CONSTANTS:
             (name, _), values = operation.outputs[0], compute(operation, constants)
             constants[name] = values[0]
-            compressed.append(name)
+            compressed.append(operation)
         else:
             operations.append(operation)
     outputs = tuple(block.outputs)
