@@ -38,6 +38,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "verify": ("solov2_edge.command_verify", "does an artefact still compute what its checkpoint does? With a verdict"),
     "segment": ("solov2_edge.command_segment", "pictures in; overlays, COCO and LabelMe files out"),
     "eval": ("solov2_edge.command_eval", "COCO mask AP of artefacts and checkpoints, with a gate on the drop"),
+    "bench": ("solov2_edge.command_bench", "milliseconds per stage, artefacts in turn, against instance count"),
     "train": ("solov2_edge.command_train", "train a variant on a COCO annotation file"),
 }
 

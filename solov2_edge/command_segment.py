@@ -35,14 +35,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay-scale", type=int, default=1, metavar="N", help="magnify overlays N times")
 
 
-def add_segmenter_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options every verb shares that opens something to segment with."""
+def add_segmenter_arguments(parser: argparse.ArgumentParser, *, several_threads: bool = False) -> None:
+    """Declare the options every verb shares that opens something to segment with.
+
+    Args:
+        parser: gets them.
+        several_threads: ``--threads`` takes a list, whose members the verb goes through itself.
+    """
     parser.add_argument("--score-threshold", type=float, metavar="P", help="least class score of a candidate, 0..1")
     parser.add_argument("--keep-threshold", type=float, metavar="P", help="least score after Matrix NMS, 0..1")
     parser.add_argument("--mask-threshold", type=float, metavar="P", help="least mask probability, 0..1")
     parser.add_argument("--max-instances", type=int, metavar="N", help="most instances per picture")
     parser.add_argument("--nms-kernel", choices=("gaussian", "linear"), help="decay of Matrix NMS")
-    parser.add_argument("--threads", type=int, metavar="N", help="threads of the network")
+    several: dict[str, Any] = {"nargs": "+"} if several_threads else {}
+    parser.add_argument("--threads", type=int, metavar="N", help="threads of the network", **several)
     parser.add_argument(
         "--providers",
         nargs="+",

@@ -1,0 +1,160 @@
+"""The measurement behind ``solov2-edge bench``: opens everything, measures in turn, and gathers the document."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from solov2_edge.bundled import bundle
+from solov2_edge.choices import parse_size, size_text
+from solov2_edge.command_segment import segmenter_options
+from solov2_edge.console import Console
+from solov2_edge.manifest import sha256_of, size_of
+from solov2_edge.opening import INTERPRETED, is_checkpoint, open_segmenter
+from solov2_edge.runtime.bench import Contender, Limit, look, measure
+from solov2_edge.runtime.bench_frames import frames_sha256, read_frames, resized
+from solov2_edge.runtime.bench_report import report, result_entry
+from solov2_edge.runtime.bench_scenes import find_scenes
+from solov2_edge.runtime.machine import read_clocks, read_machine, thread_variables, versions
+from solov2_edge.runtime.preprocess import fixed_geometry
+
+__all__ = ["INTERPRETER_NOTE", "measure_models"]
+
+INTERPRETER_NOTE = "interpreter times mean nothing for a phone"
+FRAME_INCLUDES = {
+    "crops": "preprocess, network and decode; masks stay crops in frame pixels",
+    "rle": "preprocess, network, decode and the COCO RLE of every mask",
+    "full": "preprocess, network, decode and every mask pasted into a canvas of the frame's size",
+}
+
+Frames = tuple[NDArray[np.uint8], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Model:
+    """One model, open with one number of threads, and what is known of it."""
+
+    path: Path
+    segment: Any
+    facts: dict[str, Any]
+
+
+def measure_models(
+    args: argparse.Namespace, sizes: Sequence[tuple[int, int]], seconds: float, console: Console
+) -> dict[str, Any]:
+    """Open every model with every number of threads, and measure them in turn on every frame size.
+
+    Args:
+        args: the verb's arguments, checked.
+        sizes: (H, W) the frames are stretched to; none leaves them as they are.
+        seconds: to measure for, where the number of rounds is not given.
+        console: for progress.
+
+    Returns:
+        The document of :func:`solov2_edge.runtime.bench_report.report`.
+    """
+    source = args.source if args.source is not None else bundle().pictures
+    read = read_frames(source, args.frames)
+    frames: list[Frames] = [resized(read, *size) for size in sizes] or [read]
+    machine = read_machine()
+    limit = Limit(rounds=args.repeats) if args.repeats else Limit(seconds=seconds)
+    with ExitStack() as stack:
+        models = [
+            _open(path, threads, args, console, stack)
+            for path in dict.fromkeys(args.models)
+            for threads in dict.fromkeys(args.threads or [None])
+        ]
+        pairs = [(model, _contender(model, own)) for model in models for own in frames]
+        contenders = [contender for _, contender in pairs]
+        seen = [look(contender, args.warm_up) for contender in console.track(contenders, len(contenders), "warm-up")]
+        scenes = find_scenes(contenders, seen, list(dict.fromkeys(args.instances)))
+        console.log(f"measuring {len(contenders)} in turn")
+        with console.counter("measuring") as progress:
+            measured = measure(contenders, scenes, limit, masks=args.masks, progress=progress)
+    results = [
+        result_entry(model.facts, contender, times, own, measured[0])
+        for (model, contender), times, own in zip(pairs, measured, scenes, strict=True)
+    ]
+    settings = {
+        "source": source,
+        "frames_sha256": frames_sha256(read),
+        "warm_up": args.warm_up,
+        "repeats": limit.rounds,
+        "seconds": limit.seconds,
+        "masks": args.masks,
+        "frame_includes": FRAME_INCLUDES[args.masks],
+        "opencv_threads": cv2.getNumThreads(),
+        "thread_variables": thread_variables(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    after = {"clock_after_mhz": read_clocks().now_mhz}
+    return report({**machine.to_dict(), **after}, versions(), settings, results)
+
+
+def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Console, stack: ExitStack) -> _Model:
+    console.log(f"opening {path}" + (f" with {threads} threads" if threads else ""))
+    size = parse_size(args.input_size) if args.input_size is not None and is_checkpoint(path) else None
+    options = segmenter_options(argparse.Namespace(**{**vars(args), "threads": None}))
+    start = time.perf_counter()
+    segment: Any = open_segmenter(path, threads=threads, input_size=size, **options)
+    opened = time.perf_counter() - start
+    stack.callback(segment.close)
+    manifest = getattr(segment, "manifest", None)
+    interpreted = segment.engine.startswith(INTERPRETED)
+    facts = {
+        "artefact": path,
+        "name": path.name,
+        "sha256": sha256_of(path),
+        "size_bytes": size_of(path),
+        "format": "checkpoint" if manifest is None else manifest.format,
+        "precision": "fp32" if manifest is None else manifest.precision,
+        "variant": segment.spec.name,
+        "classes": segment.spec.num_classes,
+        "engine": segment.engine,
+        "providers": list(segment.providers),
+        "threads": threads,
+        "open_ms": 1e3 * opened,
+        "meaningful": not interpreted,
+        "note": INTERPRETER_NOTE if interpreted else "",
+    }
+    return _Model(path, segment, facts)
+
+
+def _contender(model: _Model, frames: Frames) -> Contender:
+    segment, threads = model.segment, model.facts["threads"]
+    name = f"{model.path.name} at {size_text(*frames[0].shape[:2])}"
+    if not is_checkpoint(model.path):
+        size = segment.manifest.input.height, segment.manifest.input.width
+        return Contender(
+            name,
+            segment,
+            segment.spec,
+            segment.options,
+            frames,
+            lambda height, width: fixed_geometry(height, width, *size),
+        )
+    import torch
+
+    from solov2_edge.reference import oracle_decode
+
+    # PyTorch has one number of threads for the whole process: each turn sets its own.
+    own_threads = threads or torch.get_num_threads()
+    return Contender(
+        name,
+        segment,
+        segment.spec,
+        segment.options,
+        frames,
+        segment.geometry,
+        oracle_decode,
+        lambda: torch.set_num_threads(own_threads),
+    )
