@@ -61,7 +61,7 @@ class ArtefactFacts:
         size_bytes: size of the file.
         ap: mask AP in points of 100 on the report's pictures, or None.
         ap50: AP at IoU 0.5, or None.
-        network_ms: median milliseconds of the network on one picture.
+        network_ms: median milliseconds of the network on one picture; None where its time says nothing.
         parity: differences from PyTorch, stage by stage; empty if not verified.
         verdict: one sentence about the instances, for example ``"91 of 91 instances matched"``.
         passed: whether every bound held; None if not verified.
@@ -72,7 +72,7 @@ class ArtefactFacts:
     size_bytes: int
     ap: float | None
     ap50: float | None
-    network_ms: float
+    network_ms: float | None
     parity: tuple[StageParity, ...] = ()
     verdict: str = ""
     passed: bool | None = None

@@ -74,7 +74,7 @@ def table(artefacts: tuple[ArtefactFacts, ...]) -> str:
     rows = "".join(
         f"<tr><td>{escape(a.name)}<small>{escape(a.engine)}</small></td>"
         f'<td data-label="size">{a.size_bytes / 1e6:.1f} MB</td><td data-label="AP">{_points(a.ap)}</td>'
-        f'<td data-label="AP50">{_points(a.ap50)}</td><td data-label="network">{a.network_ms:.0f} ms</td>'
+        f'<td data-label="AP50">{_points(a.ap50)}</td><td data-label="network">{_milliseconds(a.network_ms)}</td>'
         f"<td>{_verdict(a)}</td></tr>"
         for a in artefacts
     )
@@ -84,6 +84,10 @@ def table(artefacts: tuple[ArtefactFacts, ...]) -> str:
 
 def _points(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"  # noqa: RUF001 - an en dash marks an empty cell
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f} ms"  # noqa: RUF001 - an en dash marks an empty cell
 
 
 def _verdict(artefact: ArtefactFacts) -> str:
@@ -112,9 +116,10 @@ def parity(artefacts: tuple[ArtefactFacts, ...]) -> str:
 
 
 def _short(name: str) -> str:
-    """Return the precision out of ``name.fp16.onnx``, else the name."""
+    """Return ``onnx fp16`` for ``name.fp16.onnx``, with ``coreml`` for a package; else the name."""
     parts = name.split(".")
-    return parts[-2] if len(parts) > 2 else name
+    format_ = "coreml" if parts[-1] == "mlpackage" else parts[-1]
+    return f"{format_} {parts[-2]}" if len(parts) > 2 else name
 
 
 def _scale(label: str, stage: StageParity) -> str:

@@ -73,7 +73,7 @@ td small { display: block; color: var(--soft); font-size: .82rem; }
   padding: .55rem 0; border-bottom: 1px solid var(--line); font-size: .94rem; }
 .stage:last-child { border-bottom: 0; }
 .stage .bars { display: grid; gap: .3rem; }
-.scale { display: grid; grid-template-columns: 3.4rem 1fr 4.7rem; gap: .7rem; align-items: center; }
+.scale { display: grid; grid-template-columns: 6.4rem 1fr 4.7rem; gap: .7rem; align-items: center; }
 .scale i { font-style: normal; color: var(--soft); font-size: .84rem; }
 .scale em { font-style: normal; text-align: right; font-size: .88rem; }
 .bar { position: relative; height: 8px; border-radius: 4px; background: var(--track); }
