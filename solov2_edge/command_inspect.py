@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
+import importlib
 from pathlib import Path
 from typing import Any
 
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError
 from solov2_edge.file_kind import file_kind
-from solov2_edge.manifest import METADATA_KEY, Manifest, sha256_of
+from solov2_edge.manifest import Manifest, sha256_of, size_of
 from solov2_edge.spec import ModelSpec
 
 __all__ = ["add_arguments", "run"]
 
+# kind of file -> (what people call it, module and function that describe it)
+ARTEFACTS = {
+    "onnx": ("ONNX", "solov2_edge.inspect_onnx", "describe_onnx"),
+    "tflite": ("TFLite", "solov2_edge.inspect_tflite", "describe_tflite"),
+    "coreml": ("Core ML", "solov2_edge.inspect_coreml", "describe_package"),
+}
 _SHOWN_CLASSES = 5
 _SHOWN_OPS = 12
 
@@ -29,8 +35,10 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Describe the file by its content; its name plays no part."""
     path = Path(args.file)
     kind = file_kind(path)
-    if kind.kind == "onnx":
-        data = _onnx(path)
+    if kind.kind in ARTEFACTS:
+        title, module, function = ARTEFACTS[kind.kind]
+        manifest, facts = getattr(importlib.import_module(module), function)(path)
+        data = _artefact(title, manifest, facts)
     elif kind.kind in ("torch-zip", "pickle", "safetensors"):
         data = _checkpoint(path, args.variant)
     else:
@@ -38,11 +46,17 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         if manifest is None:
             raise InputError(f"{path} looks like {kind.text}; expected a checkpoint or an artefact of solov2-edge")
         data = {"kind": f"{manifest.format} artefact", **_of_manifest(manifest)}
-    data = {"file": str(path), **data, "size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    data = {"file": str(path), **data, "size_bytes": size_of(path), "sha256": sha256_of(path)}
     for key, value in data.items():
         if value not in (None, "", {}, []):
             console.say(f"{key.replace('_', ' '):<16} {_words(key, value)}")
     return CommandResult(data)
+
+
+def _artefact(title: str, manifest: Manifest | None, facts: dict[str, Any]) -> dict[str, Any]:
+    if manifest is None:
+        return {"kind": f"{title} model", "manifest": "none: not made by solov2-edge, or not read", **facts}
+    return {"kind": f"{title} artefact", **_of_manifest(manifest), **facts}
 
 
 def _checkpoint(path: Path, variant: str | None) -> dict[str, Any]:
@@ -93,40 +107,6 @@ def _sidecar(path: Path) -> Manifest | None:
     from solov2_edge.runtime.artefact import read_sidecar
 
     return read_sidecar(path)
-
-
-def _onnx(path: Path) -> dict[str, Any]:
-    """Describe an ONNX file: its manifest where it has one, its operators where the onnx package is installed."""
-    from solov2_edge.runtime.artefact import agreed_manifest
-
-    try:
-        embedded, graph = _read_onnx(path)
-    except ModuleNotFoundError as error:
-        if error.name != "onnx":
-            raise
-        embedded, graph = None, {"note": "operators need the onnx package: pip install 'solov2-edge[convert]'"}
-    sidecar = _sidecar(path)
-    if sidecar is None and embedded is None:
-        origin = {"kind": "ONNX model", "manifest": "none: not made by solov2-edge, or its manifest was not read"}
-        return {**origin, **graph}
-    return {"kind": "ONNX artefact", **_of_manifest(agreed_manifest(path, sidecar, embedded)), **graph}
-
-
-def _read_onnx(path: Path) -> tuple[str | None, dict[str, Any]]:
-    """Return the manifest text inside an ONNX file and facts about its graph; weights elsewhere are not opened."""
-    import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # protobuf ships no types
-
-    try:
-        model = onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} looks like an ONNX model but cannot be parsed; it is truncated or damaged") from error
-    embedded = next((entry.value for entry in model.metadata_props if entry.key == METADATA_KEY), None)
-    facts = {
-        "opset": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "ops": dict(Counter(node.op_type for node in model.graph.node).most_common()),
-    }
-    return embedded, facts
 
 
 def _words(key: str, value: Any) -> str:
