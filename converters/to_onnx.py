@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 import solov2_edge
-from solov2_edge.converters.damping import damped_model
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
 from solov2_edge.converters.onnx_passes import check_size, judge, passes_for, run_passes
-from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
+from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.converters.traceable import Traceable
+from solov2_edge.converters.writing import describe, write_artefact
 from solov2_edge.errors import GateError, InputError, require
-from solov2_edge.files import write_aside
-from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest, manifest_path
+from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
 __all__ = ["OPSETS", "export_onnx"]
@@ -86,12 +84,12 @@ def export_onnx(
     number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
 
     probes = Probes(model, contract)
-    _judge_rewriting(traceable, model, probes, say)
+    judge_rewriting(traceable, probes, say)
     graph = _trace(traceable, probes.batches[0], number)
     measured = judge(graph, probes, "the export", "fp32")
     say(f"opset {number}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
     graph, measured = run_passes(graph, passes_for(precision), probes, say)
-    check_size(graph, _numbers(traceable), PRECISION_BYTES[precision])
+    check_size(graph, traceable.numbers, PRECISION_BYTES[precision])
 
     manifest = Manifest(
         spec=model.spec,
@@ -120,17 +118,6 @@ def _opset(asked: int | None, *, native_dcn: bool) -> int:
             f"ask for opset {NATIVE_OPSET} or later, or for dcn 'lowered'"
         )
     return asked or (NATIVE_OPSET if native_dcn else DEFAULT_OPSET)
-
-
-def _judge_rewriting(traceable: Traceable, model: SOLOv2, probes: Probes, say: Callable[[str], None]) -> None:
-    """Check folding, constant coordinates and lowered operators in PyTorch, before any exporter has a say."""
-    stage = "rewriting the network for export"
-    try:
-        probes.judge(stage, traceable.run, "fp32")
-    except UnsteadyNetworkError:
-        say("rounding alone moves this network beyond the bound: parity is judged with its offsets held still")
-        damped = Traceable(damped_model(model), traceable.contract, traceable.lowering)
-        probes.damped().judge(stage, damped.run, "fp32")
 
 
 def _trace(traceable: Traceable, batch: NDArray[Any], opset: int) -> ModelProto:
@@ -170,18 +157,12 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _numbers(traceable: Traceable) -> int:
-    """Return how many floating-point numbers the traced network holds."""
-    tensors = {id(t): t for t in (*traceable.parameters(), *traceable.buffers()) if t.is_floating_point()}
-    return sum(tensor.numel() for tensor in tensors.values())
-
-
 def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: Probes) -> Manifest:
     """Embed the manifest, check the very bytes once more, and put artefact and manifest in place."""
     for key, text in (
         (METADATA_KEY, manifest.embedded().to_json()),
         ("author", "solov2-edge"),
-        ("description", f"SOLOv2 {manifest.spec.name}, {manifest.precision}, {_shape(manifest.input)}"),
+        ("description", describe(manifest)),
     ):
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, text
@@ -189,15 +170,4 @@ def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: Probes) 
     data = graph.SerializeToString(deterministic=True)
     onnx.checker.check_model(data, full_check=True)
     judge(onnx.load_from_string(data), probes, "embedding the manifest", manifest.precision)
-    complete = replace(manifest, sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
-    # The old manifest goes first: whenever this is interrupted, what lies there is an artefact with its own manifest
-    # beside it or inside it, never with another's.
-    manifest_path(target).unlink(missing_ok=True)
-    write_aside(target, data)
-    write_aside(manifest_path(target), complete.to_json())
-    return complete
-
-
-def _shape(contract: InputContract) -> str:
-    size = f"{contract.height} x {contract.width}"
-    return f"uint8 RGB image {size}" if contract.kind == "image" else f"normalised float32 tensor {size}"
+    return write_artefact(target, data, manifest)

@@ -66,7 +66,7 @@ class Traceable(nn.Module):
     """
 
     lowerings: ClassVar[tuple[str, ...]] = LOWERINGS
-    group_norm: ClassVar[Callable[[nn.GroupNorm], nn.Module]] = InstanceFormGroupNorm
+    group_norm: ClassVar[type[nn.Module]] = InstanceFormGroupNorm
 
     def __init__(self, model: SOLOv2, contract: InputContract, lowering: str = "native") -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Traceable(nn.Module):
         self.network = copy.deepcopy(model).float().eval().requires_grad_(False)
         self.deform_convs = self.replace_deform_convs()
         fold_batch_norms(self.network)
-        replace_modules(self.network, nn.GroupNorm, type(self).group_norm)
+        replace_modules(self.network, nn.GroupNorm, self.group_norm)
         self.register_buffer("mean", torch.tensor(self.spec.mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(self.spec.std).view(1, 3, 1, 1))
         height, width = contract.height, contract.width
@@ -105,6 +105,12 @@ class Traceable(nn.Module):
         with torch.inference_mode():
             outputs = self(torch.from_numpy(batch))
         return RawOutputs(*(output.contiguous().numpy() for output in outputs))
+
+    @property
+    def numbers(self) -> int:
+        """How many floating-point numbers the rewritten network holds, constants included."""
+        tensors = {id(t): t for t in (*self.parameters(), *self.buffers()) if t.is_floating_point()}
+        return sum(tensor.numel() for tensor in tensors.values())
 
     def replace_deform_convs(self) -> int:
         """Replace the deformable convolutions of the copied network; return how many there were."""

@@ -6,7 +6,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from solov2_edge.converters import onnx_passes, to_onnx
+from solov2_edge.converters import onnx_passes, to_onnx, writing
 from solov2_edge.converters.parity import differences, model_outputs, normalised
 from solov2_edge.converters.to_onnx import export_onnx
 from solov2_edge.errors import GateError, InputError
@@ -118,14 +118,14 @@ def test_killed_between_the_two_files_nothing_contradicts(tmp_path, plain, monke
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
     manifest_path(path).write_text(json.dumps({"old": True}))
-    real = to_onnx.write_aside
+    real = writing.write_aside
 
     def killed(target, data):
         if target.suffix == ".json":
             raise KeyboardInterrupt
         return real(target, data)
 
-    monkeypatch.setattr(to_onnx, "write_aside", killed)
+    monkeypatch.setattr(writing, "write_aside", killed)
     monkeypatch.setattr(to_onnx, "_trace", lambda *_: onnx.load(plain.path))
     with pytest.raises(KeyboardInterrupt):
         export_onnx(plain.model, path, height=64, width=96)

@@ -1,0 +1,106 @@
+"""A SOLOv2 network to a TFLite file with its manifest, written only once it is shown to compute the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+import solov2_edge
+from solov2_edge.converters.calibration import Calibration
+from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.rewriting import judge_rewriting
+from solov2_edge.converters.tflite_half import to_half
+from solov2_edge.converters.tflite_judge import check_graph, check_size, judge
+from solov2_edge.converters.tflite_lower import lower
+from solov2_edge.converters.tflite_metadata import embed_manifest
+from solov2_edge.converters.tflite_traceable import TfliteTraceable
+from solov2_edge.converters.writing import write_artefact
+from solov2_edge.errors import require
+from solov2_edge.manifest import InputContract, Manifest
+from solov2_edge.model import SOLOv2
+
+__all__ = ["PRECISIONS", "export_tflite"]
+
+PRECISIONS = ("fp32", "fp16")
+PRECISION_BYTES = {"fp32": 4, "fp16": 2}
+TOOLS = ("litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer")
+
+
+def export_tflite(
+    model: SOLOv2,
+    path: str | os.PathLike[str],
+    *,
+    height: int,
+    width: int,
+    input_kind: str = "image",
+    precision: str = "fp32",
+    calibration: Calibration | None = None,
+    source_sha256: str = "",
+    weights_licence: str = "unknown",
+    log: Callable[[str], None] | None = None,
+) -> Manifest:
+    """Export ``model`` at one input size; the file and its manifest appear only after parity has passed.
+
+    Class scores leave the graph after the sigmoid and before points NMS, which the runtime does. Outputs have no batch
+    dimension and are read by name from the one signature: ``class_scores`` (cells, classes), ``kernels`` (cells, E),
+    ``mask_features`` (E, H/4, W/4).
+
+    Args:
+        model: the network; it is not changed.
+        path: the artefact, ``*.tflite``, in an existing folder; the manifest goes beside it.
+        height: H of the input in pixels, a multiple of 32.
+        width: W of the input in pixels, a multiple of 32.
+        input_kind: ``"image"``: uint8 RGB (1, H, W, 3), normalised in the graph; ``"tensor"``: float32 (1, 3, H, W).
+        precision: ``"fp32"`` or ``"fp16"`` (weights; activations are what the device computes in).
+        calibration: pictures for precisions that need them.
+        source_sha256: SHA-256 of the checkpoint, for the manifest.
+        weights_licence: licence of the weights, for the manifest.
+        log: called with one line per stage.
+
+    Returns:
+        The manifest as written beside the artefact.
+
+    Raises:
+        InputError: an argument is out of range, or two contradict each other.
+        GateError: parity is lost at a stage, which the message names; nothing is written.
+    """
+    target = Path(path)
+    say = log or (lambda _text: None)
+    require(precision in PRECISIONS, f"TFLite precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    require(target.suffix == ".tflite", f"a TFLite artefact's name must end in .tflite, got {target.name!r}")
+    require(target.parent.is_dir(), f"the folder {target.parent} does not exist; make it first")
+    contract = InputContract(input_kind, height, width)
+    traceable = TfliteTraceable(model, contract)
+
+    probes = Probes(model, contract)
+    judge_rewriting(traceable, probes, say)
+    say("lowering the network to TFLite, which takes a while")
+    flatbuffer = lower(traceable, probes.batches[0])
+    facts = check_graph(flatbuffer)
+    measured = judge(flatbuffer, traceable, probes, "the conversion", "fp32")
+    say(f"TFLite: {sum(facts.ops.values())} operators, {max(measured.values()):.1e} of range from PyTorch")
+    if precision == "fp16":
+        flatbuffer = to_half(flatbuffer)
+        measured = judge(flatbuffer, traceable, probes, "storing weights as float16", precision)
+        say(f"float16 weights: {max(measured.values()):.1e} of range from PyTorch")
+    check_size(flatbuffer, traceable.numbers, PRECISION_BYTES[precision])
+
+    manifest = Manifest(
+        spec=model.spec,
+        format="tflite",
+        precision=precision,
+        input=contract,
+        source_sha256=source_sha256,
+        tools={"solov2-edge": solov2_edge.__version__, "torch": torch.__version__}
+        | {tool: version(tool) for tool in TOOLS},
+        parity=measured,
+        weights_licence=weights_licence,
+        dcn_lowering="lowered" if traceable.deform_convs else "none",
+    )
+    flatbuffer = embed_manifest(flatbuffer, manifest.embedded().to_json())
+    judge(flatbuffer, traceable, probes, "embedding the manifest", precision)
+    return write_artefact(target, flatbuffer, manifest)
