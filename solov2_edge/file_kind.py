@@ -1,4 +1,7 @@
-"""What a file looks like, from its first bytes and never from its name. Standard library only."""
+"""What a file looks like, from its first bytes and never from its name. Standard library only.
+
+A Core ML package is the one kind that is a folder.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,6 @@ _SAFETENSORS_HEADER = 100_000_000  # bytes; the format's own bound on its JSON h
 
 # Signatures at an offset: (offset, bytes, what it is).
 _SIGNATURES = (
-    (4, b"TFL3", "a TFLite model"),
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras weights?)"),
     (0, b"\x89PNG", "a PNG picture"),
     (0, b"\xff\xd8\xff", "a JPEG picture"),
@@ -36,7 +38,8 @@ class FileKind:
     """What a file is.
 
     Attributes:
-        kind: ``"torch-zip"``, ``"pickle"`` (legacy torch files included), ``"safetensors"``, ``"onnx"`` or ``"other"``.
+        kind: ``"torch-zip"``, ``"pickle"`` (legacy torch files included), ``"safetensors"``, ``"onnx"``,
+            ``"tflite"``, ``"coreml"`` (a folder) or ``"other"``.
         text: the same in words, with an article, for messages.
     """
 
@@ -45,16 +48,16 @@ class FileKind:
 
 
 def file_kind(path: str | os.PathLike[str]) -> FileKind:
-    """Look at a file's first bytes.
+    """Look at a file's first bytes, or at what a folder holds.
 
     Raises:
-        InputError: no such file, a directory, empty, or unreadable.
+        InputError: no such file, a directory other than a Core ML package, empty, or unreadable.
     """
     path = Path(path)
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            raise InputError(f"{path} is a directory; give the file inside it")
+            return _of_folder(path)
         if not stat.S_ISREG(status.st_mode):
             raise InputError(f"{path} is a device or a pipe; give a file on disk")  # opening a pipe could wait forever
         with path.open("rb") as stream:
@@ -80,11 +83,20 @@ def _of_head(path: Path, head: bytes, size: int) -> FileKind:
     if head[8:9] == b"{" and 2 <= header <= _SAFETENSORS_HEADER:
         # The header's length may exceed the file: a truncated one is still recognised for what it is.
         return FileKind("safetensors", "a safetensors file" if header <= size else "a truncated safetensors file")
+    if head[4:8] == b"TFL3":
+        return FileKind("tflite", "a TFLite model")
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return FileKind("pickle", "a pickle")
     if _is_onnx(head):
         return FileKind("onnx", "an ONNX model")
     return FileKind("other", _text_kind(head))
+
+
+def _of_folder(path: Path) -> FileKind:
+    """Recognise a package as coremltools writes it: a list of its parts beside a folder with the model."""
+    if (path / "Manifest.json").is_file() and (path / "Data" / "com.apple.CoreML").is_dir():
+        return FileKind("coreml", "a Core ML package")
+    raise InputError(f"{path} is a directory; give the file inside it, or a whole Core ML package")
 
 
 def _of_zip(path: Path) -> FileKind:

@@ -125,7 +125,7 @@ def test_a_truncated_artefact(capsys, artefact):
         (b"", "is empty"),
         (b"hello\n" * 9, "a text file"),
         (b"\x89PNG\r\n\x1a\n" + bytes(20), "a PNG picture"),
-        (b"\x1c\0\0\0TFL3" + bytes(20), "a TFLite model"),
+        (b"\x1c\0\0\0TFL3" + bytes(20), "the file is truncated or damaged"),
     ],
 )
 def test_other_files(capsys, tmp_path, data, text):
