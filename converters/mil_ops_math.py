@@ -106,8 +106,9 @@ def reduction(compute: Callable[[Tensor, list[int], bool], Tensor]) -> Callable[
 
 
 def reduce_argmax(a: Arguments) -> Value:
-    """Index of the largest element along the axis, -1 by default, as int32."""
-    return Value(a.tensor("x").argmax(a.integer("axis", -1), a.flag("keep_dims", False)), "int32")
+    """Index of the largest element along the axis, -1 by default; int32 unless ``output_dtype`` says uint16 (iOS17)."""
+    kind = a.text("output_dtype", "int32", ("int32", "uint16"))
+    return Value(a.tensor("x").argmax(a.integer("axis", -1), a.flag("keep_dims", False)), kind)
 
 
 OPS: dict[str, Callable[[Arguments], Tensor | Value]] = {
