@@ -17,6 +17,9 @@ from solov2_edge.converters.tflite_half import to_half
 from solov2_edge.converters.tflite_judge import check_graph, check_size, judge
 from solov2_edge.converters.tflite_lower import lower
 from solov2_edge.converters.tflite_metadata import embed_manifest
+from solov2_edge.converters.tflite_pack import packed
+from solov2_edge.converters.tflite_quantise import PRECISIONS as QUANTISED
+from solov2_edge.converters.tflite_quantise import quantise
 from solov2_edge.converters.tflite_traceable import TfliteTraceable
 from solov2_edge.converters.writing import write_artefact
 from solov2_edge.errors import require
@@ -25,7 +28,8 @@ from solov2_edge.model import SOLOv2
 
 __all__ = ["PRECISIONS", "export_tflite"]
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", *QUANTISED)
+CALIBRATED = tuple(precision for precision, (_, bits) in QUANTISED.items() if bits)
 PRECISION_BYTES = {"fp32": 4, "fp16": 2}
 TOOLS = ("litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer")
 
@@ -55,8 +59,9 @@ def export_tflite(
         height: H of the input in pixels, a multiple of 32.
         width: W of the input in pixels, a multiple of 32.
         input_kind: ``"image"``: uint8 RGB (1, H, W, 3), normalised in the graph; ``"tensor"``: float32 (1, 3, H, W).
-        precision: ``"fp32"`` or ``"fp16"`` (weights; activations are what the device computes in).
-        calibration: pictures for precisions that need them.
+        precision: ``"fp32"``, ``"fp16"`` (weights; activations are what the device computes in), ``"int8-dynamic"``,
+            ``"int8"`` or ``"int16x8"``; see :func:`~solov2_edge.converters.tflite_quantise.quantise`.
+        calibration: pictures for ``"int8"`` and ``"int16x8"``, which need them; no other precision takes any.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -73,6 +78,10 @@ def export_tflite(
     require(precision in PRECISIONS, f"TFLite precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     require(target.suffix == ".tflite", f"a TFLite artefact's name must end in .tflite, got {target.name!r}")
     require(target.parent.is_dir(), f"the folder {target.parent} does not exist; make it first")
+    if precision not in CALIBRATED:
+        require(calibration is None, f"{precision} takes no calibration pictures; leave them out")
+    else:
+        require(calibration is not None, f"{precision} needs calibration pictures, got none; name a folder of them")
     contract = InputContract(input_kind, height, width)
     traceable = TfliteTraceable(model, contract)
 
@@ -83,11 +92,12 @@ def export_tflite(
     facts = check_graph(flatbuffer)
     measured = judge(flatbuffer, traceable, probes, "the conversion", "fp32")
     say(f"TFLite: {sum(facts.ops.values())} operators, {max(measured.values()):.1e} of range from PyTorch")
-    if precision == "fp16":
-        flatbuffer = to_half(flatbuffer)
-        measured = judge(flatbuffer, traceable, probes, "storing weights as float16", precision)
-        say(f"float16 weights: {max(measured.values()):.1e} of range from PyTorch")
-    check_size(flatbuffer, traceable.numbers, PRECISION_BYTES[precision])
+    if precision != "fp32":
+        flatbuffer = packed(_reduced(flatbuffer, precision, calibration, traceable, say))
+        measured = judge(flatbuffer, traceable, probes, f"going to {precision}", precision)
+        say(f"{precision}: {max(measured.values()):.1e} of range from PyTorch")
+    if precision in PRECISION_BYTES:
+        check_size(flatbuffer, traceable.numbers, PRECISION_BYTES[precision])
 
     manifest = Manifest(
         spec=model.spec,
@@ -97,6 +107,7 @@ def export_tflite(
         source_sha256=source_sha256,
         tools={"solov2-edge": solov2_edge.__version__, "torch": torch.__version__}
         | {tool: version(tool) for tool in TOOLS},
+        calibration=calibration.to_manifest() if calibration else None,
         parity=measured,
         weights_licence=weights_licence,
         dcn_lowering="lowered" if traceable.deform_convs else "none",
@@ -104,3 +115,19 @@ def export_tflite(
     flatbuffer = embed_manifest(flatbuffer, manifest.embedded().to_json())
     judge(flatbuffer, traceable, probes, "embedding the manifest", precision)
     return write_artefact(target, flatbuffer, manifest)
+
+
+def _reduced(
+    flatbuffer: bytes,
+    precision: str,
+    calibration: Calibration | None,
+    traceable: TfliteTraceable,
+    say: Callable[[str], None],
+) -> bytes:
+    """Return the float32 model at another precision."""
+    if precision == "fp16":
+        return to_half(flatbuffer)
+    if calibration is None:
+        return quantise(flatbuffer, precision, log=say)
+    spec, contract = traceable.spec, traceable.contract
+    return quantise(flatbuffer, precision, lambda: calibration.batches(spec, contract), log=say)
