@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gzip
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -146,3 +148,20 @@ def test_a_model_that_would_grow_too_large(model: bytes, monkeypatch: pytest.Mon
 def test_what_is_no_model(data: bytes) -> None:
     with pytest.raises(InputError):
         embed_manifest(data, TEXT)
+
+
+def test_a_converted_network_keeps_its_bits(checkout: Path) -> None:
+    """A whole network with its manifest replaced, thousands of bytes longer, runs to the same bits."""
+    model = gzip.decompress((checkout / "tests/data/tflite/narrow.fp32.tflite.gz").read_bytes())
+    embedded = embed_manifest(model, TEXT)
+    assert read_metadata(embedded)[METADATA_KEY] == TEXT.encode()
+    assert read_facts(embedded).ops == read_facts(model).ops
+    results = []
+    for data in (model, embedded):
+        interpreter = Interpreter(model_content=data, num_threads=1)
+        interpreter.allocate_tensors()
+        runner = interpreter.get_signature_runner()
+        results.append(runner(image=np.random.default_rng(5).integers(0, 256, (1, 64, 96, 3), np.uint8)))
+    assert list(results[0]) == ["class_scores", "kernels", "mask_features"]
+    for name, array in results[0].items():
+        np.testing.assert_array_equal(array, results[1][name])
