@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from solov2_edge.errors import InputError, require
+from solov2_edge.runtime.machine import parse_cpu_max
 
 __all__ = [
     "DEFAULT_REQUESTS",
@@ -24,6 +26,7 @@ __all__ = [
 RESOLVERS = {"xnnpack": "AUTO", "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES", "cpu-reference": "BUILTIN_REF"}
 ALIASES = {"cpu": "xnnpack"}  # the CPU's name in the other engines
 LIBRARIES = (".so", ".dll", ".dylib")
+CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share of CPU time
 PART = "DELEGATE"  # the name of the node that stands for a part of the graph
 NAMES = (*RESOLVERS, "gpu")
 NNAPI = (
@@ -113,12 +116,15 @@ def _known(name: str) -> str:
 def available_cpus() -> int:
     """Return how many CPUs this process may use: the default number of threads.
 
-    LiteRT itself would take one. Other engines take what the machine has; here a process that was given two of 64
-    CPUs takes two.
+    LiteRT itself would take one, ONNX Runtime what the machine has. Here a process or a container that was given two
+    of 64 CPUs takes two: more threads than CPUs wait for each other inside every operator.
     """
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota = parse_cpu_max(CPU_MAX.read_text())
+    except OSError:
+        quota = None
+    return cpus if quota is None else max(1, min(cpus, math.ceil(quota)))
 
 
 def count_parts(operators: Sequence[Mapping[str, Any]]) -> int:

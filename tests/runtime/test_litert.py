@@ -17,8 +17,9 @@ from ai_edge_litert.interpreter import Interpreter
 
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError
 from solov2_edge.manifest import METADATA_KEY, InputContract, Manifest, manifest_path, sha256_of
-from solov2_edge.runtime import litert_package
+from solov2_edge.runtime import litert, litert_delegates, litert_package
 from solov2_edge.runtime.litert import LitertSession
+from solov2_edge.runtime.litert_delegates import available_cpus
 from solov2_edge.runtime.session import RawOutputs
 
 MakeTflite = Callable[..., Path]
@@ -299,13 +300,23 @@ def test_threads_reach_the_engine(make_tflite: MakeTflite, monkeypatch: pytest.M
     monkeypatch.setattr(ai_edge_litert.interpreter, "Interpreter", Watched)
     LitertSession(make_tflite(), threads=3)
     assert seen[-1] == 3
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 9, 11, 12}, raising=False)
+    monkeypatch.setattr(litert, "available_cpus", lambda: 5)
     LitertSession(make_tflite())
     assert seen[-1] == 5
+
+
+def test_the_default_is_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(litert_delegates, "CPU_MAX", quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5, 9, 11, 12}, raising=False)
+    assert available_cpus() == 5
+    for text, cpus in (("max 100000", 5), ("150000 100000", 2), ("5000 100000", 1), ("900000 100000", 5)):
+        quota.write_text(text)
+        assert available_cpus() == cpus
+    quota.unlink()
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    LitertSession(make_tflite())
-    assert seen[-1] == 1
+    assert available_cpus() == 1
 
 
 def test_threads_of_the_caller_take_turns(make_tflite: MakeTflite, tiny_raw: RawOutputs) -> None:
