@@ -28,7 +28,7 @@ def print_report(document: Mapping[str, Any], console: Console) -> None:
         console.say("")
         console.say("against the number of instances")
         console.table(*_counts_table(results))
-    for line in _notes(results):
+    for line in _notes(results, document["machine"]):
         console.say(line)
 
 
@@ -123,11 +123,16 @@ def _counts_table(results: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...]
     return header, rows
 
 
-def _notes(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(results: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> list[str]:
     notes = [f"{entry['name']}: {entry['engine']}: {entry['note']}" for entry in results if entry["note"]]
     rounds = results[0]["rounds"]
     if rounds < FEW_ROUNDS:
         notes.append(f"{rounds} rounds: p99 needs {FEW_ROUNDS} to be more than the slowest one (--repeats, --seconds)")
+    load, cores = machine["load"], machine["usable_cores"]
+    if load is not None and load > cores:
+        notes.append(
+            f"load {load:.1f} on {cores} cores before the start: others are at work, and times are theirs as well"
+        )
     return list(dict.fromkeys(notes))
 
 

@@ -53,6 +53,11 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     return make
 
 
+@pytest.fixture(autouse=True)
+def _idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, 0.0, 0.0), raising=False)
+
+
 def bench(*words: str) -> int:
     return main(["bench", *words])
 
@@ -110,6 +115,14 @@ def test_an_interpreted_program_gets_its_note_and_no_ratio(models: Any, capsys: 
     assert lines[4].split()[0] == "4.mlpackage"
     assert lines[4].split()[-2:] == ["-", "-"]
     assert any(INTERPRETED in line and "interpreter times mean nothing for a phone" in line for line in lines)
+
+
+def test_a_busy_machine_is_said(
+    models: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (1000.0, 0.0, 0.0), raising=False)
+    assert bench(*models("3.onnx"), *QUICK) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("load 1000.0 on ")
 
 
 def test_the_bundled_model_in_both_its_forms(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
