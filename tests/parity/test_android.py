@@ -175,8 +175,8 @@ def load_spec() -> ModelSpec:
 def test_frames_of_any_size_are_letterboxed_as_by_the_runtime(java: Java) -> None:
     rng = np.random.default_rng(1)
     frames = [(1080, 1920), (1920, 1080), (1, 5000), (480, 640), *map(tuple, rng.integers(1, 4000, (500, 2)).tolist())]
-    lines = [(*frame, *size) for frame in frames for size in ((448, 448), (448, 768), (512, 864))]
+    lines = [(h, w, height, width) for h, w in frames for height, width in ((448, 448), (448, 768), (512, 864))]
     out = java("solov2edge.LetterboxesKt", stdin="".join(" ".join(map(str, line)) + "\n" for line in lines))
     got = [tuple(map(int, line.split())) for line in out.splitlines()]
-    geometries = [fixed_geometry(*line) for line in lines]
+    geometries = [fixed_geometry(h, w, height, width) for h, w, height, width in lines]
     assert got == [(geometry.resized_height, geometry.resized_width) for geometry in geometries]
