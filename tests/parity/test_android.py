@@ -148,7 +148,7 @@ def test_instances_of_the_bundled_model(segment: Segment, options: DecodeOptions
     frame = read_picture(list_pictures(found.pictures)[0])
     with load(found.artefact, threads=1) as network:
         raw, spec = network.raw(frame), network.spec
-    expected = decode(raw, fixed_geometry(*frame.shape[:2], 448, 448), spec, options)
+    expected = decode(raw, fixed_geometry(frame.shape[0], frame.shape[1], 448, 448), spec, options)
     assert len(expected) >= 20 or options.score_threshold == 0.999
     assert_same(segment(frame, raw, spec, (448, 448), options)[0], expected)
 
