@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from solov2_edge.converters.mil_types import Value
+from solov2_edge.converters.mil_types import MAX_ELEMENTS, Value
 from solov2_edge.errors import InputError, require
 
 __all__ = ["Arguments"]
-
-FLOATS = ("fp16", "fp32")
 
 
 class Arguments:
@@ -99,6 +98,11 @@ class Arguments:
             f"{self.what} has {name} {text!r}; the interpreter supports {', '.join(choices)}",
         )
         return str(text)
+
+    def fits(self, shape: Sequence[int]) -> None:
+        """Refuse a result that is larger than any here, before memory is taken for it."""
+        sizes = " x ".join(map(str, shape))
+        require(prod(shape) <= MAX_ELEMENTS, f"{self.what} would make {sizes} elements, more than any network here has")
 
     def leading_kind(self) -> str:
         """Return the kind that the result has unless the op says otherwise: that of its main input."""

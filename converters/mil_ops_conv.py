@@ -38,10 +38,13 @@ def paddings(a: Arguments, size: Sequence[int], window: Sequence[int], strides: 
     return [(t // 2, t - t // 2) if kind == "same" else (t - t // 2, t // 2) for t in totals]
 
 
-def padded(x: Tensor, pads: Sequence[tuple[int, int]], value: float) -> Tensor:
+def padded(a: Arguments, x: Tensor, pads: Sequence[tuple[int, int]], value: float) -> Tensor:
     """Return x with its last dimensions padded by a constant."""
     if not any(before or after for before, after in pads):
         return x
+    inner = x.shape[x.dim() - len(pads) :]
+    sizes = [size + max(before, 0) + max(after, 0) for size, (before, after) in zip(inner, pads, strict=True)]
+    a.fits([*x.shape[: x.dim() - len(pads)], *sizes])
     flat = [amount for pair in reversed(pads) for amount in pair]  # torch counts from the last dimension
     return functional.pad(x, flat, value=value)
 
@@ -53,7 +56,7 @@ def conv(a: Arguments) -> Tensor:
     strides, dilations, groups = a.ints("strides", ones), a.ints("dilations", ones), a.integer("groups", 1)
     require(x.dim() in CONVOLUTIONS, f"{a.what} convolves {x.dim()} dimensions, expected 3 to 5")
     window = [(k - 1) * d + 1 for k, d in zip(weight.shape[2:], dilations, strict=True)]
-    spread = padded(x, paddings(a, x.shape[2:], window, strides), 0.0)
+    spread = padded(a, x, paddings(a, x.shape[2:], window, strides), 0.0)
     result: Tensor = CONVOLUTIONS[x.dim()](spread, weight, bias, strides, 0, dilations, groups)
     return result
 
@@ -88,8 +91,8 @@ def windows(a: Arguments, fill: float) -> tuple[Tensor, Tensor, list[int], list[
             count = -(-(size + before + after - k) // s) + 1
             count -= (count - 1) * s >= size + before and before + after > 0
             extra[i] = (0, max(0, (count - 1) * s + k - (size + before + after)))
-    place = padded(padded(torch.ones(1, 1, *x.shape[2:]), pads, 0.5), extra, 0.0)
-    return padded(padded(x, pads, fill), extra, fill), place, kernel, strides
+    place = padded(a, padded(a, torch.ones(1, 1, *x.shape[2:]), pads, 0.5), extra, 0.0)
+    return padded(a, padded(a, x, pads, fill), extra, fill), place, kernel, strides
 
 
 def max_pool(a: Arguments) -> Tensor:

@@ -50,8 +50,9 @@ def interpolated(x: Tensor, axis: int, where: Tensor) -> Tensor:
     return x.index_select(axis, low) * (1 - weight) + x.index_select(axis, high) * weight
 
 
-def bilinear(x: Tensor, height: int, width: int, mode: str) -> Tensor:
+def bilinear(a: Arguments, x: Tensor, height: int, width: int, mode: str) -> Tensor:
     """Return x resized in its last two dimensions."""
+    a.fits([*x.shape[:-2], height, max(width, x.shape[-1])])
     rows = interpolated(x, -2, positions(mode, x.shape[-2], height))
     return interpolated(rows, -1, positions(mode, x.shape[-1], width))
 
@@ -64,6 +65,7 @@ def nearest(a: Arguments, x: Tensor, height: int, width: int) -> Tensor:
         f"{a.what} takes the nearest pixel from {tuple(x.shape[-2:])} to {height} x {width}; the interpreter supports "
         "whole factors, the reference does not define others",
     )
+    a.fits([*x.shape[:-2], height, width])
     return x.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
 
 
@@ -90,14 +92,14 @@ def upsample_bilinear(a: Arguments) -> Tensor:
     centred = a.flag("half_pixel_centers", not aligned)
     require(not (aligned and centred), f"{a.what} aligns corners and pixel centres; the reference does not define both")
     mode = "STRICT_ALIGN_CORNERS" if aligned else "UNALIGN_CORNERS" if centred else "DEFAULT"
-    return bilinear(x, *scaled(a, x), mode)
+    return bilinear(a, x, *scaled(a, x), mode)
 
 
 def resize_bilinear(a: Arguments) -> Tensor:
     """X resized to a size."""
     mode = a.text("sampling_mode", "DEFAULT", SAMPLING_MODES)
     height, width = a.integer("target_size_height", 1), a.integer("target_size_width", 1)
-    return bilinear(a.tensor("x"), height, width, mode)
+    return bilinear(a, a.tensor("x"), height, width, mode)
 
 
 def resize(a: Arguments) -> Tensor:
@@ -108,6 +110,7 @@ def resize(a: Arguments) -> Tensor:
     require(0 < count <= min(len(shape), x.dim()), f"{a.what} resizes {count} of {x.dim()} dimensions; convert again")
     for axis, target in zip(range(-count, 0), shape[-count:], strict=True):
         if target:
+            a.fits([target if i == axis + x.dim() else size for i, size in enumerate(x.shape)])
             x = interpolated(x, axis, positions(mode, x.shape[axis], target))
     return x
 

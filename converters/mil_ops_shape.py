@@ -117,9 +117,11 @@ def pad(a: Arguments) -> Tensor:
     mode = a.text("mode", "constant", ("constant", "reflect", "replicate"))
     value = a.number("constant_val", 0.0)
     pairs = list(zip(amounts[::2], amounts[1::2], strict=True))
+    first = x.dim() - len(pairs)
+    a.fits([*x.shape[:first], *(size + sum(pair) for size, pair in zip(x.shape[first:], pairs, strict=True))])
     if mode == "constant":
         return functional.pad(x, [amount for pair in reversed(pairs) for amount in pair], value=value)
-    for axis, (before, after) in enumerate(pairs, start=x.dim() - len(pairs)):
+    for axis, (before, after) in enumerate(pairs, start=first):
         size = x.shape[axis]
         places = torch.arange(-before, size + after)
         if mode == "replicate":
@@ -150,7 +152,9 @@ def gather_along_axis(a: Arguments) -> Tensor:
 
 def tile(a: Arguments) -> Tensor:
     """X, repeated ``reps`` times in every dimension."""
-    return a.tensor("x").repeat(a.ints("reps"))
+    x, reps = a.tensor("x"), a.ints("reps")
+    a.fits([*x.shape, *reps])
+    return x.repeat(reps)
 
 
 def reverse(a: Arguments) -> Tensor:

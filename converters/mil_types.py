@@ -15,9 +15,9 @@ import torch
 
 from solov2_edge.errors import InputError, require
 
-__all__ = ["KINDS", "Kind", "TensorType", "Value", "read_type"]
+__all__ = ["KINDS", "MAX_ELEMENTS", "Kind", "TensorType", "Value", "read_type"]
 
-MAX_ELEMENTS = 1 << 31  # far above any tensor of these networks; more is a damaged or hostile file
+MAX_ELEMENTS = 1 << 28  # 1 GiB; far above any tensor of these networks, more is a damaged or hostile file
 
 
 @dataclass(frozen=True, slots=True)
