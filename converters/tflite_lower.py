@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from solov2_edge.converters.quiet import quiet
 from solov2_edge.converters.tflite_deform import add_border, gather_rows
+from solov2_edge.converters.tflite_norm import group_norm, normalised
 from solov2_edge.converters.tflite_traceable import TfliteTraceable, with_named_outputs
 
 with quiet():  # importing it reports on libraries it looked for
+    import jax
     import litert_torch
     from litert_converter.mlir import ir  # type: ignore[import-untyped]  # it ships no types
     from litert_converter.mlir.dialects import stablehlo  # type: ignore[import-untyped]
+    from litert_torch.backend import jax_bridge
     from litert_torch.backend.lowerings import registry, utils
 
 __all__ = ["lower"]
@@ -38,6 +41,13 @@ def lower(traceable: TfliteTraceable, batch: NDArray[Any]) -> bytes:
             return content
     finally:
         litert_torch.config.show_progress = shown
+
+
+def _group_norm(rows: Any, scale: Any, shift: Any, eps: float) -> Any:
+    return normalised(rows, scale, shift, eps, jax.lax.rsqrt)
+
+
+registry.lower(group_norm)(jax_bridge.wrap(_group_norm))
 
 
 @registry.lower(gather_rows)  # type: ignore[untyped-decorator]
