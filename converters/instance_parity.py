@@ -2,102 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from solov2_edge.converters.matching import Matching, match
-from solov2_edge.converters.verification import Finding
+from solov2_edge.converters.tolerances import DECODE, Overall, PerPicture
+from solov2_edge.converters.verification import ALL_PICTURES, Finding
 from solov2_edge.runtime import DecodeOptions, Instances
 
-__all__ = ["decode_findings", "instance_findings"]
+__all__ = [
+    "Agreement",
+    "InstanceParity",
+    "compare_instances",
+    "decode_findings",
+    "overall_findings",
+    "picture_findings",
+]
+
+OVERALL_SHARE = 0.9  # of the matched pairs keep to the score difference that is stated
 
 
 @dataclass(frozen=True, slots=True)
-class _Bounds:
-    """Bounds at one precision.
+class Agreement:
+    """Instances of two results at one mask IoU; indices are ranks by score.
+
+    An unmatched instance at the edge of a threshold is neither missed nor extra: rounding alone lets it come and go.
 
     Attributes:
-        at_50, at_90: least recall and precision at mask IoU 0.5 and 0.9; None: reported only.
-        score: score difference that ``share`` of the matched pairs must keep to; None: reported only.
-        share: below 1 where rounding is coarse enough to swap near-equal masks, whose decay then swaps as well.
-        margin: how near a threshold a score must be for its instance to come and go without blame.
+        matched: pairs.
+        missed: instances only the reference has.
+        extra: instances only the artefact has.
     """
 
-    at_50: float
-    at_90: float | None
-    score: float | None
-    share: float
-    margin: float
+    matched: int
+    missed: tuple[int, ...]
+    extra: tuple[int, ...]
+
+    @property
+    def recall(self) -> float:
+        """Matched of the reference's instances; nothing to find is 1."""
+        return _share(self.matched, len(self.missed))
+
+    @property
+    def precision(self) -> float:
+        """Matched of the artefact's instances; nothing found is 1."""
+        return _share(self.matched, len(self.extra))
 
 
-BOUNDS = {
-    "fp32": _Bounds(1.0, 1.0, 1e-4, 1.0, 0.001),
-    "fp16": _Bounds(0.95, 0.9, 0.02, 0.9, 0.02),
-}
-INTEGER_BOUNDS = _Bounds(0.8, None, None, 0.9, 0.05)
-# The runtime's decoding against the oracle's, on the same numbers (the design's bounds).
-DECODE_IOU, DECODE_SCORE = 0.999, 1e-4
+@dataclass(frozen=True, slots=True)
+class InstanceParity:
+    """One picture's instances, the artefact's against PyTorch's.
+
+    Attributes:
+        at_50: at mask IoU 0.5.
+        at_90: at mask IoU 0.9.
+        ious: mask IoU of the pairs matched at 0.5.
+        scores: score differences of those pairs, without the ones at the edge of a threshold: a mask is decayed by
+            better ones only, so what comes and goes at the edge leaves scores above it alone.
+    """
+
+    at_50: Agreement
+    at_90: Agreement
+    ious: tuple[float, ...]
+    scores: tuple[float, ...]
+
+
+def compare_instances(reference: Instances, ours: Instances, options: DecodeOptions, margin: float) -> InstanceParity:
+    """Match the artefact's instances with the reference's.
+
+    Args:
+        reference: PyTorch's instances.
+        ours: the artefact's, of the same frame.
+        options: how both were decoded.
+        margin: how near a threshold a score must be for its instance to come and go without blame. The edge reaches
+            that far above the score threshold (a class score there becomes a score no higher), and above the lowest
+            score of a result cut at ``max_instances``.
+    """
+    matching = match(reference, ours)
+    edge = _edge(reference, ours, options) + margin
+    good = [place for place, iou in enumerate(matching.ious) if iou >= 0.5]
+    scores = [
+        matching.score_differences[place]
+        for place in good
+        if min(reference.scores[matching.pairs[place][0]], ours.scores[matching.pairs[place][1]]) > edge
+    ]
+    return InstanceParity(
+        at_50=_agreement(reference, ours, matching, 0.5, edge),
+        at_90=_agreement(reference, ours, matching, 0.9, edge),
+        ious=tuple(matching.ious[place] for place in good),
+        scores=tuple(scores),
+    )
 
 
 def decode_findings(picture: str, oracle: Instances, ours: Instances, options: DecodeOptions) -> Iterator[Finding]:
     """Compare two decodings of the same raw outputs: same instances, same scores, same masks."""
     matching = match(oracle, ours)
-    recall, precision, _ = _rates(oracle, ours, matching, DECODE_IOU, options, DECODE_SCORE)
-    yield Finding(picture, "decode", "instances in common", min(recall, precision), 1.0, at_least=True)
-    yield Finding(picture, "decode", "score", max(matching.score_differences, default=0.0), DECODE_SCORE)
+    same = _agreement(oracle, ours, matching, DECODE.iou, _edge(oracle, ours, options) + DECODE.score)
+    yield Finding(picture, "decode", "instances in common", min(same.recall, same.precision), 1.0, at_least=True)
+    yield Finding(picture, "decode", "score", max(matching.score_differences, default=0.0), DECODE.score)
 
 
-def instance_findings(
-    picture: str, reference: Instances, ours: Instances, options: DecodeOptions, precision: str, *, noisy: bool
-) -> tuple[list[Finding], int]:
-    """Compare the artefact's instances with PyTorch's.
+def picture_findings(picture: str, parity: InstanceParity, bounds: PerPicture, *, noisy: bool) -> Iterator[Finding]:
+    """Give one picture's rows.
 
     Args:
         picture: name for the rows.
-        reference: PyTorch's instances.
-        ours: the artefact's.
-        options: how both were decoded.
-        precision: of the artefact.
+        parity: what was compared.
+        bounds: what the picture is held to.
         noisy: the network's own rounding noise is above the bound on this picture, so the rows are only reported.
-
-    Returns:
-        The rows, and how many of the reference's instances are matched at IoU 0.5.
     """
-    bounds = BOUNDS.get(precision, INTEGER_BOUNDS)
-    matching = match(reference, ours)
     note = "only reported: the network's own rounding noise is above the bound here" if noisy else ""
-    rows = []
-    found = 0
-    for iou, bound in ((0.5, bounds.at_50), (0.9, bounds.at_90)):
+    for iou, agreement, bound in ((0.5, parity.at_50, bounds.at_50), (0.9, parity.at_90, bounds.at_90)):
         held = None if noisy else bound
-        recall, exact, count = _rates(reference, ours, matching, iou, options, bounds.margin)
-        rows.append(Finding(picture, "instances", f"recall at {iou}", recall, held, at_least=True, note=note))
-        rows.append(Finding(picture, "instances", f"precision at {iou}", exact, held, at_least=True, note=note))
-        found = count if iou == 0.5 else found
-    mean = float(np.mean(matching.ious)) if matching.ious else 1.0
-    rows.append(Finding(picture, "instances", "mean mask IoU", mean, at_least=True))
+        for name, value in (("recall", agreement.recall), ("precision", agreement.precision)):
+            yield Finding(picture, "instances", f"{name} at {iou}", value, held, at_least=True, note=note)
+    yield Finding(picture, "instances", "mean mask IoU", _mean(parity.ious), at_least=True)
     name = "score" if bounds.share == 1 else f"score of {bounds.share:.0%}"
-    apart = _score_difference(reference, ours, matching, options, bounds)
-    rows.append(Finding(picture, "instances", name, apart, None if noisy else bounds.score, note=note))
-    return rows, found
+    yield Finding(
+        picture, "instances", name, _quantile(parity.scores, bounds.share), None if noisy else bounds.score, note=note
+    )
 
 
-def _score_difference(
-    reference: Instances, ours: Instances, matching: Matching, options: DecodeOptions, bounds: _Bounds
-) -> float:
-    """Return what the score differences of ``bounds.share`` of the pairs above the edge of a threshold keep to.
+def overall_findings(parities: Sequence[InstanceParity], bounds: Overall) -> Iterator[Finding]:
+    """Give the rows of all pictures together.
 
-    A mask is decayed by better ones only, so what comes and goes at the edge leaves scores above it alone.
+    Of few instances one may always differ: no share of three instances tells rounding from a fault.
+
+    Args:
+        parities: one per picture.
+        bounds: what they are held to.
     """
-    edge = _edge(reference, ours, options) + bounds.margin
-    apart = [
-        difference
-        for (i, j), difference in zip(matching.pairs, matching.score_differences, strict=True)
-        if min(reference.scores[i], ours.scores[j]) > edge
-    ]
-    return float(np.quantile(apart, bounds.share, method="lower")) if apart else 0.0
+    for iou, agreements, bound in (
+        (0.5, [parity.at_50 for parity in parities], bounds.at_50),
+        (0.9, [parity.at_90 for parity in parities], bounds.at_90),
+    ):
+        matched = sum(agreement.matched for agreement in agreements)
+        for name, apart in (
+            ("recall", sum(len(agreement.missed) for agreement in agreements)),
+            ("precision", sum(len(agreement.extra) for agreement in agreements)),
+        ):
+            held = None if bound is None else min(bound, _share(matched + apart - 1, 1))
+            value = _share(matched, apart)
+            yield Finding(ALL_PICTURES, "instances", f"overall {name} at {iou}", value, held, at_least=True)
+    ious = [iou for parity in parities for iou in parity.ious]
+    yield Finding(ALL_PICTURES, "instances", "overall mean mask IoU", _mean(ious), bounds.iou, at_least=True)
+    scores = [score for parity in parities for score in parity.scores]
+    name = f"overall score of {OVERALL_SHARE:.0%}"
+    yield Finding(ALL_PICTURES, "instances", name, _quantile(scores, OVERALL_SHARE), bounds.score)
+
+
+def _agreement(reference: Instances, ours: Instances, matching: Matching, iou: float, edge: float) -> Agreement:
+    in_reference, in_ours = matching.matched(iou)
+    return Agreement(
+        len(in_reference),
+        tuple(i for i, score in enumerate(reference.scores) if i not in in_reference and score > edge),
+        tuple(i for i, score in enumerate(ours.scores) if i not in in_ours and score > edge),
+    )
 
 
 def _edge(reference: Instances, ours: Instances, options: DecodeOptions) -> float:
@@ -109,22 +171,13 @@ def _edge(reference: Instances, ours: Instances, options: DecodeOptions) -> floa
     return edge
 
 
-def _rates(
-    reference: Instances, ours: Instances, matching: Matching, iou: float, options: DecodeOptions, margin: float
-) -> tuple[float, float, int]:
-    """Return recall, precision and the number matched at ``iou``; nothing to find and nothing found is 1.
-
-    An unmatched instance at the edge of a threshold counts for neither: rounding alone lets it come and go. The edge
-    reaches up to ``margin`` above the score threshold (a class score there becomes a score no higher), and above the
-    lowest score of a result cut at ``max_instances``.
-    """
-    in_reference, in_ours = matching.matched(iou)
-    recall = _rate(reference, in_reference, ours, options, margin)
-    precision = _rate(ours, in_ours, reference, options, margin)
-    return recall, precision, len(in_reference)
+def _share(matched: int, apart: int) -> float:
+    return matched / (matched + apart) if matched + apart > 0 else 1.0
 
 
-def _rate(whole: Instances, matched: set[int], other: Instances, options: DecodeOptions, margin: float) -> float:
-    edge = _edge(whole, other, options)
-    missed = sum(1 for i, score in enumerate(whole.scores) if i not in matched and score > edge + margin)
-    return len(matched) / (len(matched) + missed) if len(matched) + missed else 1.0
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 1.0
+
+
+def _quantile(values: Sequence[float], share: float) -> float:
+    return float(np.quantile(values, share, method="lower")) if values else 0.0

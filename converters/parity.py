@@ -7,24 +7,34 @@ PyTorch than PyTorch is to itself, so a difference is also measured against :fun
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from solov2_edge.converters.tolerances import TOLERANCES, tolerance_of
 from solov2_edge.errors import GateError
 from solov2_edge.manifest import OUTPUT_NAMES
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.session import RawOutputs
 from solov2_edge.spec import ModelSpec
 
-__all__ = ["BOUNDS", "NOISE_FACTOR", "bound_of", "differences", "model_outputs", "normalised", "rounding_noise"]
+__all__ = [
+    "BOUNDS",
+    "NOISE_FACTOR",
+    "bound_of",
+    "differences",
+    "model_outputs",
+    "noise",
+    "normalised",
+    "rounding_noise",
+]
 
-# Largest difference allowed per output, by precision: of the range of kernels and mask features, and of 1 for class
-# scores. The design's numbers for float; integer precisions are judged by accuracy, and only reported here.
-BOUNDS = {"fp32": 1e-4, "fp16": 1e-2}
-LOOSE_BOUND = 0.25  # an integer artefact beyond this is broken, not merely coarse
+# Largest difference allowed per output, by float precision: of the range of kernels and mask features, and of 1 for
+# class scores.
+BOUNDS = {precision: tolerance.largest for precision, tolerance in TOLERANCES.items() if precision.startswith("fp")}
 
 # A perturbation of the input alone stirs less than rounding in every layer does.
 NOISE_FACTOR = 10.0
@@ -34,7 +44,7 @@ FLOAT32_EPSILON = 2.0**-23
 
 def bound_of(precision: str) -> float:
     """Return the largest difference allowed at ``precision``, as a part of the range."""
-    return BOUNDS.get(precision, LOOSE_BOUND)
+    return tolerance_of(precision).largest
 
 
 def differences(outputs: RawOutputs, reference: RawOutputs) -> dict[str, float]:
@@ -44,15 +54,36 @@ def differences(outputs: RawOutputs, reference: RawOutputs) -> dict[str, float]:
     an infinity anywhere gives infinity.
     """
     result = {}
+    for name, got, expected in _pairs(outputs, reference):
+        difference = float(np.abs(got.astype(np.float64) - expected).max(initial=0.0))
+        spread = 1.0 if name == "class_scores" else float(np.ptp(expected)) or 1.0
+        result[name] = difference / spread if np.isfinite(difference) else float("inf")
+    return result
+
+
+def noise(outputs: RawOutputs, reference: RawOutputs) -> dict[str, tuple[float, float]]:
+    """Return per output the squared error and the squared deviation of the reference from its mean, summed.
+
+    Sums of several frames add up; the root of their quotient is the noise relative to the signal. A NaN or an
+    infinity anywhere gives infinity.
+    """
+    result = {}
+    for name, got, expected in _pairs(outputs, reference):
+        error = float(np.square(got.astype(np.float64) - expected).sum())
+        signal = float(np.square(expected - expected.mean(dtype=np.float64)).sum())
+        result[name] = (error if np.isfinite(error) else float("inf"), signal)
+    return result
+
+
+def _pairs(
+    outputs: RawOutputs, reference: RawOutputs
+) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
     for name in OUTPUT_NAMES:
         got: NDArray[np.float32] = getattr(outputs, name)
         expected: NDArray[np.float32] = getattr(reference, name)
         if got.shape != expected.shape:
             raise GateError(f"{name}: expected shape {expected.shape} as PyTorch gives, got {got.shape}")
-        difference = float(np.abs(got.astype(np.float64) - expected).max(initial=0.0))
-        spread = 1.0 if name == "class_scores" else float(np.ptp(expected)) or 1.0
-        result[name] = difference / spread if np.isfinite(difference) else float("inf")
-    return result
+        yield name, got, expected
 
 
 def model_outputs(model: SOLOv2, batch: NDArray[Any], kind: str) -> RawOutputs:

@@ -47,6 +47,11 @@ class Probes:
         self._noise: dict[tuple[int, str], float] = {}
         self._damped: Probes | None = None
 
+    @property
+    def pairs(self) -> list[tuple[NDArray[Any], RawOutputs]]:
+        """The inputs, each with PyTorch's answer."""
+        return list(zip(self.batches, self._references, strict=True))
+
     def damped(self) -> Probes:
         """Return the same inputs with the answers of the model whose offsets are held still."""
         if self._damped is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["STAGES", "Finding", "StageSummary", "Verification"]
+__all__ = ["ALL_PICTURES", "PROBES", "STAGES", "Finding", "StageSummary", "Verification", "WorstPicture"]
 
-STAGES = ("preprocess", "network", "decode", "instances")
+# The last is what the artefact's manifest claims.
+STAGES = ("preprocess", "network", "decode", "instances", "manifest")
+ALL_PICTURES = "(all pictures)"
+PROBES = "(export probes)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +19,9 @@ class Finding:
     """One measured quantity of one picture.
 
     Attributes:
-        picture: file name, or ``"(one colour)"`` and ``"(noise)"`` for the two frames that are always included.
+        picture: file name; ``"(one colour)"`` and ``"(noise)"`` for the two frames that are always included;
+            :data:`ALL_PICTURES` for a measurement over the user's pictures together, :data:`PROBES` for one on what
+            exports are judged by.
         stage: one of :data:`STAGES`.
         quantity: what was measured, for example ``"kernels"`` or ``"recall at 0.5"``.
         value: the measurement.
@@ -68,6 +73,27 @@ class StageSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class WorstPicture:
+    """One of the pictures the artefact and PyTorch disagree on most.
+
+    Attributes:
+        picture: file name of the picture.
+        path: the overlay: PyTorch, the artefact, and where they disagree.
+        quality: panoptic quality of the artefact's instances against PyTorch's, 0..1, of those a person would be shown.
+        missed: instances only PyTorch finds.
+        extra: instances only the artefact finds.
+        loose: instances both find, whose masks have an IoU below 0.9.
+    """
+
+    picture: str
+    path: str
+    quality: float
+    missed: int
+    extra: int
+    loose: int
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """An artefact compared with the checkpoint it was made from.
 
@@ -80,6 +106,7 @@ class Verification:
         matched: instances matched at IoU 0.5, over all pictures.
         expected: instances PyTorch finds, over all pictures.
         findings: every row, in order of picture and stage.
+        worst: the side-by-side overlays that were written, worst picture first.
     """
 
     artefact: str
@@ -90,11 +117,22 @@ class Verification:
     matched: int
     expected: int
     findings: tuple[Finding, ...]
+    worst: tuple[WorstPicture, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether every bound holds."""
         return all(finding.passed for finding in self.findings)
+
+    @property
+    def verdicts(self) -> dict[str, bool]:
+        """Stage -> whether every bound of it holds, in the order of :data:`STAGES`: a fault shows in its own stage."""
+        found = {finding.stage for finding in self.findings}
+        return {
+            stage: all(finding.passed for finding in self.findings if finding.stage == stage)
+            for stage in STAGES
+            if stage in found
+        }
 
     @property
     def verdict(self) -> str:
@@ -107,9 +145,9 @@ class Verification:
         return f"failed: {worst}; {found}"
 
     def summary(self) -> list[StageSummary]:
-        """Return one row per stage and quantity: a failed finding if there is one, else the worst value."""
+        """Return one row per stage and quantity, stage by stage: a failed finding if there is one, else the worst."""
         groups: dict[tuple[str, str], list[Finding]] = {}
-        for finding in self.findings:
+        for finding in sorted(self.findings, key=lambda finding: STAGES.index(finding.stage)):
             groups.setdefault((finding.stage, finding.quantity), []).append(finding)
         return [_worst(rows) for rows in groups.values()]
 
@@ -134,10 +172,12 @@ class Verification:
             "engine": self.engine,
             "passed": self.passed,
             "verdict": self.verdict,
+            "verdicts": self.verdicts,
             "pictures": self.pictures,
             "matched": self.matched,
             "expected": self.expected,
             "stages": stages,
+            "worst_pictures": [asdict(worst) for worst in self.worst],
             "findings": [finding.to_dict() for finding in self.findings],
         }
 
@@ -154,4 +194,5 @@ def _worst(rows: list[Finding]) -> StageSummary:
 
 def _in_words(row: StageSummary) -> str:
     limit = "at least" if row.at_least else "at most"
-    return f"{row.stage} {row.quantity} is {row.worst:.3g} on {row.picture}, {limit} {row.bound:.3g} is wanted"
+    where = {ALL_PICTURES: "over all pictures", PROBES: "on the export's probes"}.get(row.picture, f"on {row.picture}")
+    return f"{row.stage} {row.quantity} is {row.worst:.3g} {where}, {limit} {row.bound:.3g} is wanted"

@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.checkpoint import load_model
-from solov2_edge.converters.instance_parity import decode_findings, instance_findings
-from solov2_edge.converters.parity import (
-    NOISE_FACTOR,
-    bound_of,
-    differences,
-    model_outputs,
-    normalised,
-    rounding_noise,
+from solov2_edge.converters.instance_parity import (
+    InstanceParity,
+    compare_instances,
+    decode_findings,
+    overall_findings,
+    picture_findings,
 )
+from solov2_edge.converters.parity import model_outputs, noise
 from solov2_edge.converters.probes import noise_frame
+from solov2_edge.converters.stage_findings import (
+    manifest_findings,
+    network_findings,
+    noise_findings,
+    preprocess_findings,
+)
+from solov2_edge.converters.tolerances import tolerance_of
 from solov2_edge.converters.verification import Finding, Verification
+from solov2_edge.converters.worst_pictures import WorstPictures
 from solov2_edge.errors import InputError, require
 from solov2_edge.model import SOLOv2
 from solov2_edge.opening import open_artefact
@@ -39,9 +44,6 @@ __all__ = ["verify"]
 
 ONE_COLOUR, NOISE = "(one colour)", "(noise)"
 GREY = 114  # any colour will do
-# Normalising in float32 by another order of operations moves the last bits only.
-NORMALISED_BOUND = 1e-5
-HALF_STEP = 0.5  # pixel values; an image input is padded with the mean rounded to a whole one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,32 @@ class _Comparison:
     """One frame on its way through the artefact and through PyTorch, at the artefact's fixed geometry."""
 
     picture: str
+    frame: NDArray[np.uint8]
     geometry: Geometry
     raw: RawOutputs
     reference: RawOutputs
     findings: tuple[Finding, ...]
+
+    @property
+    def generated(self) -> bool:
+        """Whether the frame is no picture of the user's."""
+        return self.picture in (ONE_COLOUR, NOISE)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the network's own rounding noise is above the bound here."""
+        return any(finding.note for finding in self.findings)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What adds up over the pictures."""
+
+    findings: list[Finding] = field(default_factory=list)
+    noise: list[dict[str, tuple[float, float]]] = field(default_factory=list)
+    parities: list[InstanceParity] = field(default_factory=list)
+    matched: int = 0
+    expected: int = 0
 
 
 def verify(
@@ -64,13 +88,16 @@ def verify(
     limit: int | None = None,
     threads: int | None = None,
     allow_other_checkpoint: bool = False,
+    worst_pictures: str | os.PathLike[str] | None = None,
+    worst_count: int = 5,
     progress: Callable[[int, int], None] | None = None,
 ) -> Verification:
     """Compare an artefact with its checkpoint on pictures, on a frame of one colour and on noise.
 
     Four stages: the artefact's preprocessing against the reference's at the same geometry; the network's raw outputs
     against PyTorch's on the same batch, before points NMS; the runtime's decoding against the oracle's on the same
-    raw outputs; and the final instances of the two.
+    raw outputs; and the final instances of the two. Last, what the manifest records of the export is measured again.
+    :mod:`solov2_edge.converters.tolerances` has the bounds.
 
     Args:
         artefact: a converted file.
@@ -80,6 +107,8 @@ def verify(
         limit: compare the first pictures only; None: all.
         threads: threads of the artefact's engine.
         allow_other_checkpoint: compare even if the manifest names another checkpoint by its SHA-256.
+        worst_pictures: folder for side-by-side overlays of the pictures with most disagreement; None: none.
+        worst_count: how many of them.
         progress: called with (pictures done, pictures in total).
 
     Returns:
@@ -99,25 +128,29 @@ def verify(
                 f"({source.sha256[:12]}…); give that one, or convert again"
             )
         _require_same_network(segment.spec, source.spec)
-        findings: list[Finding] = []
-        matched = expected = 0
+        worst = WorstPictures(Path(worst_pictures), worst_count, Path(artefact).name) if worst_pictures else None
+        tally = _Tally()
         total = len(paths) + 2
         for done, (name, frame) in enumerate(_frames(paths, segment), start=1):
-            comparison = _compare(segment, model, name, frame)
-            rows, found, wanted = _decoded(comparison, segment.spec, segment.manifest.precision)
-            findings += [*comparison.findings, *rows]
-            matched, expected = matched + found, expected + wanted
+            _judge(_compare(segment, model, name, frame), segment, tally, worst)
             if progress is not None:
                 progress(done, total)
+        bounds = tolerance_of(segment.manifest.precision).overall
         return Verification(
             artefact=os.fspath(artefact),
             checkpoint=os.fspath(checkpoint),
             precision=segment.manifest.precision,
             engine=segment.engine,
             pictures=total,
-            matched=matched,
-            expected=expected,
-            findings=tuple(findings),
+            matched=tally.matched,
+            expected=tally.expected,
+            findings=(
+                *tally.findings,
+                *noise_findings(tally.noise, bounds),
+                *overall_findings(tally.parities, bounds),
+                *manifest_findings(segment, model),
+            ),
+            worst=worst.write() if worst is not None else (),
         )
 
 
@@ -156,62 +189,36 @@ def _compare(segment: Segmenter, model: SOLOv2, name: str, frame: NDArray[np.uin
     raw = segment.raw(frame)
     reference = model_outputs(model, batch, contract.kind)
     findings = [
-        *_preprocess_findings(name, frame, geometry, batch, contract.kind, segment.spec),
-        *_network_findings(name, raw, reference, segment.manifest.precision, model, batch, contract.kind),
+        *preprocess_findings(name, frame, geometry, batch, contract.kind, segment.spec),
+        *network_findings(name, raw, reference, segment.manifest.precision, model, batch, contract.kind),
     ]
-    return _Comparison(name, geometry, raw, reference, tuple(findings))
+    return _Comparison(name, frame, geometry, raw, reference, tuple(findings))
 
 
-def _preprocess_findings(
-    name: str, frame: NDArray[np.uint8], geometry: Geometry, batch: NDArray[Any], kind: str, spec: ModelSpec
-) -> Iterator[Finding]:
-    """Compare with the reference's steps done one by one: resize, normalise, pad with zeros."""
-    height, width = geometry.resized_height, geometry.resized_width
-    resized = np.asarray(cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR))
-    expected = normalised(resized[None, :, :, ::-1], spec)
-    got = normalised(batch, spec) if kind == "image" else batch
-    difference = float(np.abs(got[:, :, :height, :width] - expected).max())
-    yield Finding(name, "preprocess", "picture", difference, NORMALISED_BOUND)
-    outside = got.copy()
-    outside[:, :, :height, :width] = 0
-    allowed = HALF_STEP / min(spec.std) if kind == "image" else 0.0
-    yield Finding(name, "preprocess", "padding", float(np.abs(outside).max()), allowed * (1 + NORMALISED_BOUND))
-
-
-def _network_findings(
-    name: str,
-    raw: RawOutputs,
-    reference: RawOutputs,
-    precision: str,
-    model: SOLOv2,
-    batch: NDArray[Any],
-    kind: str,
-) -> Iterator[Finding]:
-    measured = differences(raw, reference)
-    bound, note = bound_of(precision), ""
-    if max(measured.values()) > bound:
-        noise = rounding_noise(model, batch, kind, reference, precision)
-        if NOISE_FACTOR * noise > bound:
-            bound = NOISE_FACTOR * noise
-            note = f"rounding the input to {precision} alone moves this network by {noise:.1g} of range here"
-    for output, value in measured.items():
-        yield Finding(name, "network", output, value, bound, note=note)
-
-
-def _decoded(comparison: _Comparison, spec: ModelSpec, precision: str) -> tuple[list[Finding], int, int]:
-    """Return the decode and instance findings, the matched and the expected instances.
+def _judge(comparison: _Comparison, segment: Segmenter, tally: _Tally, worst: WorstPictures | None) -> None:
+    """Add the decode and instance findings of one frame.
 
     Decoding is compared as it is used. The instances are compared without points NMS: where neighbouring cells tie, as
     they do in a frame of one colour, rounding decides which survives, and that decides what Matrix NMS then decays.
     """
+    name, spec, tolerance = comparison.picture, segment.spec, tolerance_of(segment.manifest.precision)
     options = DecodeOptions()
-    ours = decode(comparison.raw, comparison.geometry, spec, options)
+    as_used = decode(comparison.raw, comparison.geometry, spec, options)
     oracle = oracle_decode(comparison.raw, comparison.geometry, spec, options)
-    rows = list(decode_findings(comparison.picture, oracle, ours, options))
+    tally.findings += [*comparison.findings, *decode_findings(name, oracle, as_used, options)]
 
     steady = DecodeOptions(points_nms=False)
     ours = decode(comparison.raw, comparison.geometry, spec, steady)
     reference = decode(comparison.reference, comparison.geometry, spec, steady)
-    noisy = any(finding.note for finding in comparison.findings)
-    more, matched = instance_findings(comparison.picture, reference, ours, steady, precision, noisy=noisy)
-    return [*rows, *more], matched, len(reference)
+    parity = compare_instances(reference, ours, steady, tolerance.margin)
+    tally.findings += picture_findings(name, parity, tolerance.picture, noisy=comparison.noisy)
+    tally.matched += parity.at_50.matched
+    tally.expected += len(reference)
+    if comparison.generated:
+        return
+    if not comparison.noisy:
+        tally.noise.append(noise(comparison.raw, comparison.reference))
+        tally.parities.append(parity)
+    if worst is not None:
+        used = decode(comparison.reference, comparison.geometry, spec, options)
+        worst.add(name, comparison.frame, used, as_used)

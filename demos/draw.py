@@ -16,7 +16,7 @@ from solov2_edge.demos.labels import Tag, draw_tag, place_tag, text_scale
 from solov2_edge.errors import require
 from solov2_edge.runtime.instances import Instances
 
-__all__ = ["draw_instances"]
+__all__ = ["draw_instances", "scaled_mask"]
 
 LEAST_KEPT = 0.8  # share of its area a magnified mask keeps when its staircase is rounded
 
@@ -69,7 +69,7 @@ def draw_instances(
     line = max(1, round(min(canvas.shape[:2]) / 500))
     # Large instances first, so that a small one on top of a large one stays visible.
     for rank in np.argsort(-masks.areas(), kind="stable"):
-        crop, corner = _scaled(masks.crops[rank], masks.corners[rank], scale)
+        crop, corner = scaled_mask(masks.crops[rank], masks.corners[rank], scale)
         _paint(canvas, crop, corner, colours[rank], alpha, line)
     if labels:
         _draw_tags(canvas, instances, colours, scores, scale)
@@ -81,7 +81,9 @@ def _magnify(frame: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _scaled(crop: NDArray[np.bool_], corner: tuple[int, int], scale: int) -> tuple[NDArray[np.bool_], tuple[int, int]]:
+def scaled_mask(
+    crop: NDArray[np.bool_], corner: tuple[int, int], scale: int
+) -> tuple[NDArray[np.bool_], tuple[int, int]]:
     """Magnify a cropped mask with rounded steps; returns the crop and its (y0, x0), which may be negative."""
     if scale == 1 or crop.size == 0:
         return crop, corner

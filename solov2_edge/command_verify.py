@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
+WORST = 5  # overlays; enough to see what kind of fault it is
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -28,12 +30,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--other-checkpoint", action="store_true", help="compare even if the artefact was made from another checkpoint"
     )
+    parser.add_argument(
+        "--worst-pictures",
+        type=Path,
+        metavar="DIR",
+        help="write the pictures of most disagreement: PyTorch, the artefact, and where they differ, side by side",
+    )
+    parser.add_argument("--worst", type=int, metavar="N", help=f"how many of them (default: {WORST})")
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Compare and print the worst of every quantity; exit code 3 if a bound does not hold."""
     require_positive("--limit", args.limit)
     require_positive("--threads", args.threads)
+    require_positive("--worst", args.worst)
+    require(
+        args.worst is None or args.worst_pictures is not None,
+        "--worst says how many overlays to write and needs --worst-pictures DIR to write them to",
+    )
     for path, role in ((args.artefact, "artefact"), (args.against, "checkpoint"), (args.images, "pictures")):
         require(path.exists(), f"{path}: no such {role}")
     swapped = is_checkpoint(args.artefact) and not is_checkpoint(args.against)
@@ -51,11 +65,21 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
             limit=args.limit,
             threads=args.threads,
             allow_other_checkpoint=args.other_checkpoint,
+            worst_pictures=args.worst_pictures,
+            worst_count=args.worst or WORST,
             progress=progress,
         )
     console.table(("stage", "worst", "bound", "on", ""), [_row(stage) for stage in result.summary()])
     for note in sorted({finding.note for finding in result.findings if finding.note}):
         console.say(f"note: {note}")
+    for worst in result.worst:
+        console.say(
+            f"{worst.path}: {worst.missed} only in PyTorch, {worst.extra} only in the artefact, "
+            f"{worst.loose} outlines apart"
+        )
+    if args.worst_pictures is not None and not result.worst:
+        console.say("no overlay was written: no picture shows a disagreement")
+    console.say(", ".join(f"{stage} {'ok' if good else 'FAILED'}" for stage, good in result.verdicts.items()))
     console.say(result.verdict)
     return CommandResult(result.to_dict(), 0 if result.passed else GateError.exit_code)
 

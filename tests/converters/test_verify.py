@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,12 +9,10 @@ import pytest
 from onnx import numpy_helper
 
 from solov2_edge.checkpoint import save_checkpoint
-from solov2_edge.converters.instance_parity import instance_findings
 from solov2_edge.converters.verification import STAGES, Finding, Verification
 from solov2_edge.converters.verify import verify
 from solov2_edge.errors import InputError
-from solov2_edge.manifest import manifest_path, sha256_of
-from solov2_edge.runtime import DecodeOptions, Instances
+from solov2_edge.manifest import METADATA_KEY, manifest_path, sha256_of
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,9 @@ def test_a_fresh_artefact_passes(name, request, pictures):
     assert steps == [(n, 5) for n in range(1, 6)]
     assert found.expected > 0
     assert found.verdict.startswith("passed: ")
-    assert {f.picture for f in found.findings} == {"wide.png", "tall.png", "small.png", "(one colour)", "(noise)"}
+    pictures = {"wide.png", "tall.png", "small.png", "(one colour)", "(noise)", "(all pictures)", "(export probes)"}
+    assert {f.picture for f in found.findings} == pictures
+    assert list(found.verdicts) == list(STAGES)
     assert {f.stage for f in found.findings} == set(STAGES)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert data["passed"] is True
@@ -66,6 +67,45 @@ def test_a_spoilt_artefact_fails_and_says_where(spoilt, plain, pictures):
     assert found.pictures == 3
 
 
+def test_a_manifest_that_claims_what_is_not_so_is_told(spoilt, plain, pictures):
+    found = verify(spoilt, plain.checkpoint, pictures, limit=1)
+    assert found.verdicts == {
+        "preprocess": True,
+        "network": False,
+        "decode": True,
+        "instances": found.verdicts["instances"],
+        "manifest": False,
+    }
+    claims = {f.quantity: f.passed for f in found.findings if f.stage == "manifest"}
+    assert claims == {
+        "class_scores as recorded": True,
+        "kernels as recorded": False,
+        "mask_features as recorded": True,
+    }
+
+
+def test_a_manifest_without_claims_has_none_to_check(plain, pictures, tmp_path):
+    path = tmp_path / "silent.onnx"
+    model = onnx.load(plain.path)
+    silent = replace(plain.manifest, parity={})
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = silent.embedded().to_json()
+    path.write_bytes(model.SerializeToString())
+    found = verify(path, plain.checkpoint, pictures, limit=1)
+    assert found.passed
+    assert "manifest" not in found.verdicts
+
+
+def test_the_worst_pictures_are_written(spoilt, plain, pictures, tmp_path):
+    found = verify(spoilt, plain.checkpoint, pictures, worst_pictures=tmp_path / "worst", worst_count=2)
+    assert len(found.worst) <= 2
+    assert sorted(p.name for p in (tmp_path / "worst").iterdir()) == [Path(w.path).name for w in found.worst]
+    same = verify(plain.path, plain.checkpoint, pictures, worst_pictures=tmp_path / "worst")
+    assert same.worst == ()
+    assert list((tmp_path / "worst").iterdir()) == []
+
+
 def test_another_checkpoint_is_refused_unless_allowed(plain, pictures, tmp_path, make_model):
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, plain.model.spec, make_model(plain.model.spec, seed=1).state_dict())
@@ -86,35 +126,6 @@ def test_another_network_is_refused(plain, pictures, tmp_path, make_model):
 def test_no_pictures_are_refused(plain, images, limit):
     with pytest.raises(InputError, match="at least"):
         verify(plain.path, plain.checkpoint, images, limit=limit)
-
-
-def instances(*scores):
-    masks = np.zeros((len(scores), 8, 40), bool)
-    for number, mask in enumerate(masks):
-        mask[:, 3 * number : 3 * number + 3] = True
-    return Instances.from_masks(masks, scores, np.zeros(len(scores), int), ("ant",))
-
-
-@pytest.mark.parametrize(
-    ("reference", "ours", "passed"),
-    [
-        ((0.9, 0.5), (0.9, 0.5), True),
-        ((0.9, 0.5), (0.9,), False),
-        ((0.9,), (0.9, 0.5), False),
-        ((0.9, 0.1001), (0.9,), True),  # at the edge of the score threshold
-        ((), (), True),
-        ((), (0.7,), False),
-        ((0.9,), (0.88,), False),
-    ],
-)
-def test_instances_in_float32(reference, ours, passed):
-    rows, matched = instance_findings(
-        "p", instances(*reference), instances(*ours), DecodeOptions(), "fp32", noisy=False
-    )
-    assert all(row.passed for row in rows) == passed
-    assert matched == min(len(reference), len(ours))
-    reported, _ = instance_findings("p", instances(*reference), instances(*ours), DecodeOptions(), "fp32", noisy=True)
-    assert all(row.passed and row.bound is None for row in reported)
 
 
 def test_summary_prefers_a_failure_to_a_larger_value():

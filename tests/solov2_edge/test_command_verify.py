@@ -8,7 +8,7 @@ import pytest
 
 from solov2_edge.cli import main
 from solov2_edge.converters import verify as verify_module
-from solov2_edge.converters.verification import Finding, Verification
+from solov2_edge.converters.verification import Finding, Verification, WorstPicture
 
 
 @pytest.fixture
@@ -26,13 +26,17 @@ def difference(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     def verify(artefact: Path, checkpoint: Path, images: Path, **options: Any) -> Verification:
         assert options["limit"] in (None, 2)
+        worst: tuple[WorstPicture, ...] = ()
+        if options["worst_pictures"] is not None and reported[0] > 1e-4:
+            path = str(options["worst_pictures"] / "worst-01-a.png")
+            worst = (WorstPicture("a.png", path, 0.5, 1, 2, 3),) * options["worst_count"]
         findings = (
             Finding("a.png", "network", "class_scores", 2e-6, 1e-4),
             Finding("a.png", "network", "kernels", reported[0], 1e-4, note="a note"),
             Finding("a.png", "instances", "recall at 0.5", 1.0, 1.0, at_least=True),
             Finding("a.png", "instances", "mean mask IoU", 0.99, at_least=True),
         )
-        return Verification(str(artefact), str(checkpoint), "fp32", "ort", 3, 5, 5, findings)
+        return Verification(str(artefact), str(checkpoint), "fp32", "ort", 3, 5, 5, findings, worst)
 
     monkeypatch.setattr(verify_module, "verify", verify)
     return reported
@@ -46,7 +50,8 @@ def test_a_table_and_a_verdict(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["network:", "class", "scores", "2e-06", "<=", "0.0001", "a.png", "ok"]
     assert lines[3].split()[:7] == ["instances:", "recall", "at", "0.5", "1", ">=", "1"]
-    assert lines[-2] == "note: a note"
+    assert lines[-3] == "note: a note"
+    assert lines[-2] == "network ok, instances ok"
     assert lines[-1] == "passed: 5 of 5 instances matched on 3 pictures"
 
 
@@ -59,10 +64,29 @@ def test_a_broken_bound_ends_with_three(
     out = capsys.readouterr().out
     assert "FAILED" in out
     assert out.splitlines()[-1].startswith("failed: network kernels is nan")
+    assert out.splitlines()[-2] == "network FAILED, instances ok"
     assert main([*words, "--json"]) == 3
     document = json.loads(capsys.readouterr().out)
     assert document["passed"] is False
     assert [stage["worst"] for stage in document["stages"]][1] is None
+
+
+def test_the_worst_pictures_are_named(
+    files: dict[str, str], difference: list[float], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["verify", files["m.onnx"], "--against", files["m.pth"], "--images", files["in"]]
+    words += ["--worst-pictures", str(tmp_path / "worst")]
+    assert main(words) == 0
+    assert "no overlay was written: no picture shows a disagreement" in capsys.readouterr().out
+    difference[0] = 1.0
+    assert main([*words, "--worst", "2"]) == 3
+    out = capsys.readouterr().out
+    assert out.count("worst-01-a.png: 1 only in PyTorch, 2 only in the artefact, 3 outlines apart") == 2
+    assert main([*words, "--json"]) == 3
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["worst_pictures"]) == 5
+    assert document["worst_pictures"][0]["extra"] == 2
+    assert document["verdicts"] == {"network": False, "instances": True}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +98,11 @@ def test_a_broken_bound_ends_with_three(
         (["m.onnx", "--against", "gone.pth", "--images", "in"], "no such checkpoint"),
         (["m.onnx", "--against", "m.pth", "--images", "gone"], "no such pictures"),
         (["m.onnx", "--against", "m.pth", "--images", "in", "--limit", "0"], "--limit must be at least 1"),
+        (["m.onnx", "--against", "m.pth", "--images", "in", "--worst", "3"], "needs --worst-pictures DIR"),
+        (
+            ["m.onnx", "--against", "m.pth", "--images", "in", "--worst-pictures", "w", "--worst", "0"],
+            "--worst must be",
+        ),
     ],
 )
 def test_bad_usage(
