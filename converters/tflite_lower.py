@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from solov2_edge.converters.quiet import quiet
 from solov2_edge.converters.tflite_deform import add_border, gather_rows
@@ -21,7 +22,7 @@ with quiet():  # importing it reports on libraries it looked for
     from litert_torch.backend import jax_bridge
     from litert_torch.backend.lowerings import registry, utils
 
-__all__ = ["lower"]
+__all__ = ["lower", "lower_module"]
 
 
 def lower(traceable: TfliteTraceable, batch: NDArray[Any]) -> bytes:
@@ -31,13 +32,21 @@ def lower(traceable: TfliteTraceable, batch: NDArray[Any]) -> bytes:
         traceable: the rewritten network.
         batch: an input as the contract takes it.
     """
+    return lower_module(with_named_outputs(traceable), {traceable.contract.name: torch.from_numpy(batch)})
+
+
+def lower_module(module: nn.Module, inputs: dict[str, Tensor]) -> bytes:
+    """Return a module as a float32 TFLite model.
+
+    Args:
+        module: takes ``inputs`` by name and returns a dict of named outputs.
+        inputs: an example of each.
+    """
     shown = litert_torch.config.show_progress
     try:
         litert_torch.config.show_progress = False
         with quiet():
-            module = with_named_outputs(traceable).eval()
-            sample = {traceable.contract.name: torch.from_numpy(batch)}
-            content: bytes = litert_torch.convert(module, (), sample_kwargs=sample).model_content()
+            content: bytes = litert_torch.convert(module.eval(), (), sample_kwargs=inputs).model_content()
             return content
     finally:
         litert_torch.config.show_progress = shown
