@@ -14,6 +14,7 @@ from solov2_edge.errors import InputError, SolovEdgeError, require
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
 from solov2_edge.runtime.contract import check_batch, raw_outputs
+from solov2_edge.runtime.litert_check import require_agreement
 from solov2_edge.runtime.litert_delegates import Request, available_cpus, delegate_requests
 from solov2_edge.runtime.litert_gpu import GpuNetwork
 from solov2_edge.runtime.litert_graph import Graph, read_graph
@@ -57,7 +58,7 @@ class LitertSession:
             providers: ``xnnpack`` or ``cpu``, ``builtin`` (LiteRT's own kernels), ``cpu-reference`` (its slow plain
                 ones, to compare with), ``gpu`` (the whole graph, in float16 unless told otherwise), or the path of a
                 delegate library: exactly that one. A sequence of names is a fallback list, tried in order; default
-                ``("xnnpack", "builtin")``.
+                ``("xnnpack", "builtin")``. A GPU's or a library's results are compared with the CPU's once.
             provider_options: provider name -> its options: ``{"gpu": {"enforce_f32": True}}``, or what a delegate
                 library takes.
 
@@ -79,7 +80,9 @@ class LitertSession:
         self.engine: str = package.engine
         graph = read_graph(package, os.fspath(file), self.manifest)
         count = available_cpus() if threads is None else threads
-        self._network: InterpreterNetwork | GpuNetwork | None = _open(package, os.fspath(file), requests, count, graph)
+        self._network: InterpreterNetwork | GpuNetwork | None = _open(
+            package, os.fspath(file), requests, count, graph, self.manifest
+        )
         self.providers: tuple[str, ...] = self._network.providers
         self._lock = threading.Lock()
 
@@ -120,15 +123,20 @@ class LitertSession:
 
 
 def _open(
-    package: LitertPackage, path: str, requests: Sequence[Request], threads: int, graph: Graph
+    package: LitertPackage, path: str, requests: Sequence[Request], threads: int, graph: Graph, manifest: Manifest
 ) -> InterpreterNetwork | GpuNetwork:
     """Open the first request that really comes up."""
     failure: InputError | None = None
     for request in requests:
         try:
             if request.name == "gpu":
-                return GpuNetwork(package, path, graph, request.options)
-            return InterpreterNetwork(package, path, graph, request, threads)
+                network: InterpreterNetwork | GpuNetwork = GpuNetwork(package, path, graph, request.options)
+            else:
+                network = InterpreterNetwork(package, path, graph, request, threads)
+            if request.foreign:
+                own = InterpreterNetwork(package, path, graph, Request("builtin"), threads)
+                require_agreement(path, network, own, manifest)
+            return network
         except InputError as error:
             failure = error
     assert failure is not None  # requests are never empty

@@ -53,6 +53,11 @@ class Request:
         return self.name not in NAMES
 
     @property
+    def foreign(self) -> bool:
+        """Say whether something else than LiteRT's kernels for the CPU would compute."""
+        return self.name not in RESOLVERS
+
+    @property
     def resolver(self) -> str:
         """Return which set of kernels the interpreter begins with, a member of OpResolverType."""
         return RESOLVERS.get(self.name, "AUTO")

@@ -87,7 +87,7 @@ class GpuNetwork:
         if not self._whole:
             raise InputError(f"{path} has operators that {package.engine} cannot run on the GPU; {CURE}")
         adapter = ADAPTER.search(said())
-        self.providers = (f"GPU ({adapter['name']}, {adapter['kind'].strip()})" if adapter else "GPU",)
+        self.providers: tuple[str, ...] = (f"GPU ({adapter['name']}, {adapter['kind'].strip()})" if adapter else "GPU",)
 
     def run(self, batch: NDArray[Any]) -> list[NDArray[Any]]:
         """Run once; see :meth:`LitertSession.run`."""

@@ -283,6 +283,34 @@ def test_a_closed_session_does_not_run(make_tflite: MakeTflite) -> None:
         session.run(GREY)
 
 
+def test_a_gpu_is_compared_with_the_cpu_and_the_next_choice_taken(
+    make_tflite: MakeTflite, tiny_raw: RawOutputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gpu:
+        providers = ("GPU (made up)",)
+        factor = np.float32(1)
+
+        def __init__(self, *_: Any) -> None:
+            self.closed = False
+
+        def run(self, batch: Any) -> list[Any]:
+            features = tiny_raw.mask_features + np.float32(batch.max() / 1000)
+            return [tiny_raw.class_scores, tiny_raw.kernels, features * self.factor]
+
+        def close(self) -> None:
+            self.closed = True
+
+    monkeypatch.setattr(litert, "GpuNetwork", Gpu)
+    path = make_tflite()
+    session = LitertSession(path, providers=("gpu", "xnnpack"))
+    assert session.providers == Gpu.providers
+    assert_tiny(session.run(GREY), tiny_raw)
+    Gpu.factor = np.float32(0.7)
+    assert LitertSession(path, providers=("gpu", "xnnpack")).providers[0].startswith("XNNPACK")
+    with pytest.raises(InputError, match=r"gives other mask_features with GPU \(made up\) than on the CPU: 10 dB"):
+        LitertSession(path, providers="gpu")
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1025, 1.0, True, "2"])
 def test_threads_out_of_range(make_tflite: MakeTflite, threads: Any) -> None:
     with pytest.raises(InputError, match="threads must be an integer from 1 to 1024"):
