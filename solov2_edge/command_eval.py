@@ -73,6 +73,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     models = list(dict.fromkeys([*([args.baseline] if args.baseline else []), *args.models]))
     if args.baseline is not None and len(models) < 2:
         raise InputError(f"nothing to compare with the baseline {args.baseline}: name another artefact")
+    _refuse_changed(models)
     results = {model: _evaluate(model, args, options, console) for model in models}
     rows = [_row(model, result) for model, result in results.items()]
     if args.baseline is None:
@@ -86,6 +87,15 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         console.say(f"warning: {warning}")
     data = {"annotations": args.annotations, "results": rows, **gate}
     return CommandResult(data, 0 if gate["passed"] else GateError.exit_code)
+
+
+def _refuse_changed(models: list[Path]) -> None:
+    """Refuse an artefact that is not the one its manifest was written for, before minutes go into the others."""
+    from solov2_edge.runtime.artefact import read_sidecar
+
+    for model in models:
+        if not is_checkpoint(model):
+            read_sidecar(model)
 
 
 def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], console: Console) -> Evaluation:
