@@ -18,6 +18,7 @@ from onnx import ModelProto
 
 from solov2_edge.converters.damping import damped_graph
 from solov2_edge.converters.half import rounded_everywhere, to_half
+from solov2_edge.converters.onnx_rewrites import fold_division, resize_sums_once, split_constant_channels
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.errors import GateError
 from solov2_edge.runtime.session import RawOutputs
@@ -47,7 +48,12 @@ class GraphPass:
 
 def passes_for(precision: str) -> tuple[GraphPass, ...]:
     """Return the passes that turn a fresh float32 export into an artefact of ``precision`` (fp32 or fp16)."""
-    passes = [GraphPass("stripping the exporter's notes", strip_notes, "fp32")]
+    passes = [
+        GraphPass("stripping the exporter's notes", strip_notes, "fp32"),
+        GraphPass("taking coordinates out of convolutions", split_constant_channels, "fp32"),
+        GraphPass("adding before resizing", resize_sums_once, "fp32"),
+        GraphPass("folding the division of pixels", fold_division, "fp32"),
+    ]
     if precision == "fp16":
         passes.append(GraphPass("the float16 pass", to_half, "fp16"))
     return tuple(passes)

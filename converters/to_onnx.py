@@ -20,9 +20,9 @@ from onnx import ModelProto
 import solov2_edge
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
 from solov2_edge.converters.onnx_passes import check_size, judge, passes_for, run_passes
+from solov2_edge.converters.onnx_traceable import OnnxTraceable
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.rewriting import judge_rewriting
-from solov2_edge.converters.traceable import Traceable
 from solov2_edge.converters.writing import describe, write_artefact
 from solov2_edge.errors import GateError, InputError, require
 from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest
@@ -80,7 +80,7 @@ def export_onnx(
     require(target.suffix == ".onnx", f"an ONNX artefact's name must end in .onnx, got {target.name!r}")
     require(target.parent.is_dir(), f"the folder {target.parent} does not exist; make it first")
     contract = InputContract(input_kind, height, width)
-    traceable = Traceable(model, contract, dcn)
+    traceable = OnnxTraceable(model, contract, dcn)
     number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
 
     probes = Probes(model, contract)
@@ -120,7 +120,7 @@ def _opset(asked: int | None, *, native_dcn: bool) -> int:
     return asked or (NATIVE_OPSET if native_dcn else DEFAULT_OPSET)
 
 
-def _trace(traceable: Traceable, batch: NDArray[Any], opset: int) -> ModelProto:
+def _trace(traceable: OnnxTraceable, batch: NDArray[Any], opset: int) -> ModelProto:
     """Export with torch's dynamo exporter."""
     with _quiet():
         program = torch.onnx.export(
