@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingDependencyError("ai-edge-quantizer", "convert-tflite", "quantising TFLite networks") from error
 
-__all__ = ["DEFAULT_METHOD", "PRECISIONS", "count_for", "quantise"]
+__all__ = ["DEFAULT_METHOD", "PRECISIONS", "count_for", "quantise", "quantise_layers"]
 
 # precision -> what layers become, and bits of calibrated activations
 PRECISIONS = {"int8-dynamic": ("dynamic", 0), "int8": ("integer", 8), "int16x8": ("integer", 16)}
@@ -82,16 +82,42 @@ def quantise(
         before.floating == before.layers > 0,
         f"quantisation takes a float32 network, this one is already quantised: {before}; convert the checkpoint",
     )
-    plan = make_plan(graph, main, islands)
-    require(set(plan.layers.values()) != {"float"}, "every layer is asked to stay float; convert to fp32 or fp16")
+    make_plan(graph, main, islands)  # refuses islands there are not, before minutes of calibration
     if bits and counts is None and batches is not None:
         counts = count_for(flatbuffer, batches(), log=say)
-    ranges = _ranges(graph, plan, counts or {}, method)
-    data = _run(flatbuffer, _recipe(graph, plan, bits), ranges)
+    data = quantise_layers(flatbuffer, precision, islands, counts or {}, method)
     census = take_census(data)
     say(f"{precision}: {census}, {len(data) / 2**20:.1f} MiB")
     require_integers(census, precision)
     return data
+
+
+def quantise_layers(
+    flatbuffer: bytes,
+    precision: str,
+    islands: Mapping[str, str] | None,
+    counts: Mapping[str, ValueCounts],
+    method: str = DEFAULT_METHOD,
+) -> bytes:
+    """Quantise as :func:`quantise` does, however few layers: to measure single ones, not to ship.
+
+    Args:
+        flatbuffer: the float32 network.
+        precision: one of :data:`PRECISIONS`.
+        islands: as for :func:`quantise`; with all layers float the network comes back as it is.
+        counts: of :func:`count_for`; empty for ``"int8-dynamic"``.
+        method: how a range is taken from the calibration.
+
+    Raises:
+        InputError: an island names no layer or no mode, or the counts are of another network.
+        GateError: ai-edge-quantizer could not do it.
+    """
+    main, bits = PRECISIONS[precision]
+    _, graph = read_graph(flatbuffer)
+    plan = make_plan(graph, main, islands)
+    if set(plan.layers.values()) == {"float"}:
+        return bytes(flatbuffer)
+    return _run(flatbuffer, _recipe(graph, plan, bits), _ranges(graph, plan, counts, method))
 
 
 def count_for(
