@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +16,7 @@ from torch import nn
 
 from solov2_edge.checkpoint import save_checkpoint
 from solov2_edge.converters.to_onnx import export_onnx
-from solov2_edge.manifest import Manifest, sha256_of
+from solov2_edge.manifest import InputContract, Manifest, sha256_of
 from solov2_edge.model import SOLOv2
 from solov2_edge.spec import BackboneSpec, ModelSpec
 
@@ -94,6 +98,35 @@ def lowered(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return _export(tmp_path_factory.mktemp("lowered"), with_dcn("v1"), dcn="lowered", opset=18)
 
 
+@dataclass(frozen=True)
+class Lowered:
+    model: SOLOv2
+    traceable: Any
+    flatbuffer: bytes
+
+
+def _lower(spec: ModelSpec, kind: str) -> Lowered:
+    from solov2_edge.converters.probes import Probes
+    from solov2_edge.converters.tflite_lower import lower
+    from solov2_edge.converters.tflite_traceable import TfliteTraceable
+
+    model = lively(spec)
+    traceable = TfliteTraceable(model, InputContract(kind, 64, 96))
+    return Lowered(model, traceable, lower(traceable, Probes(model, traceable.contract).batches[0]))
+
+
+@pytest.fixture(scope="session")
+def tflite_plain() -> Lowered:
+    """float32 TFLite operators, image input; the conversion takes ten seconds and is shared."""
+    return _lower(PLAIN, "image")
+
+
+@pytest.fixture(scope="session")
+def tflite_dcn() -> Lowered:
+    """float32 TFLite operators, tensor input, deformable convolution with modulation."""
+    return _lower(with_dcn("v2"), "tensor")
+
+
 @pytest.fixture(scope="session")
 def make_model() -> object:
     return lively
@@ -109,3 +142,57 @@ def specs() -> dict[str, ModelSpec]:
 def frame() -> np.ndarray:
     """A (64, 96, 3) RGB frame no export has seen."""
     return np.random.default_rng(99).integers(0, 256, (64, 96, 3), dtype=np.uint8)
+
+
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def mil_programs() -> ModuleType:
+    """What builds small ML Programs; coremltools is imported only for tests that want it."""
+    return _module("mil_programs")
+
+
+@pytest.fixture(scope="session")
+def edit() -> Callable[[Path], object]:
+    """Open a Core ML package on disk for planting faults."""
+    opener: Callable[[Path], object] = _module("mil_edit").Edited
+    return opener
+
+
+@pytest.fixture(scope="module")
+def interpreted_kinds() -> set[str]:
+    """Types of the ops that a file's tests have run."""
+    return set()
+
+
+@pytest.fixture
+def interpret(mil_programs: ModuleType, interpreted_kinds: set[str], tmp_path: Path) -> object:
+    """Build a program with coremltools, save it, and interpret what was saved."""
+    return mil_programs.Interpreted(tmp_path, interpreted_kinds)
+
+
+@pytest.fixture(scope="session")
+def coreml_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported]:
+    """Return a function: precision -> the small network's Core ML package, made once per run unless ``fresh``."""
+    made: dict[str, Exported] = {}
+
+    def export(precision: str, fresh: bool = False) -> Exported:
+        if fresh or precision not in made:
+            from solov2_edge.converters.to_coreml import export_coreml
+
+            folder = tmp_path_factory.mktemp(f"coreml-{precision}")
+            model = lively(PLAIN)
+            path, checkpoint = folder / f"small.{precision}.mlpackage", folder / "small.safetensors"
+            save_checkpoint(checkpoint, PLAIN, model.state_dict())
+            manifest = export_coreml(model, path, height=64, width=96, precision=precision)
+            made[precision] = Exported(model, checkpoint, path, manifest)
+        return made[precision]
+
+    return export
