@@ -1,0 +1,74 @@
+"""The TFLite file of each golden case against PyTorch, on the golden picture: raw outputs, then instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from solov2_edge.checkpoint import load_model
+from solov2_edge.converters.matching import match
+from solov2_edge.converters.parity import bound_of, differences, rounding_noise
+from solov2_edge.converters.to_tflite import export_tflite
+from solov2_edge.runtime.decode import decode
+from solov2_edge.runtime.litert import LitertSession
+from solov2_edge.runtime.preprocess import preprocess
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def session(reference: Any, golden: Any, golden_checkpoint: Path) -> Iterator[LitertSession]:
+    """The case converted at the golden picture's own input size."""
+    geometry = reference.geometry(*golden.frame.shape[:2])
+    path = golden_checkpoint.with_suffix(".tflite")
+    model, checkpoint = load_model(golden_checkpoint)
+    export_tflite(
+        model,
+        path,
+        height=geometry.input_height,
+        width=geometry.input_width,
+        input_kind="tensor",
+        source_sha256=checkpoint.sha256,
+    )
+    with LitertSession(path, threads=2) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def outputs(session: LitertSession, reference: Any, golden: Any) -> dict[str, Any]:
+    """What both say of the golden picture."""
+    geometry = reference.geometry(*golden.frame.shape[:2])
+    batch = preprocess(golden.frame, geometry, "tensor", reference.spec)
+    return {"geometry": geometry, "batch": batch, "tflite": session.run(batch), "torch": reference.run_batch(batch)}
+
+
+def _bound(outputs: dict[str, Any], reference: Any) -> float:
+    """The design's bound, or twice what moving the input by one rounding does to PyTorch itself where that is more.
+
+    The golden DCN case has random offsets; see test_golden_onnx.
+    """
+    noise = rounding_noise(reference.model, outputs["batch"], "tensor", outputs["torch"], "fp32")
+    return max(bound_of("fp32"), 2 * noise)
+
+
+def test_raw_outputs(outputs: dict[str, Any], reference: Any) -> None:
+    worst = max(differences(outputs["tflite"], outputs["torch"]).values())
+    assert worst <= (bound_of("fp32") if reference.spec.dcn == "none" else _bound(outputs, reference))
+
+
+def test_instances(outputs: dict[str, Any], reference: Any) -> None:
+    found, expected = (
+        decode(outputs[engine], outputs["geometry"], reference.spec, reference.options)
+        for engine in ("tflite", "torch")
+    )
+    matched = match(expected, found)
+    good = sum(iou >= 0.9 for iou in matched.ious)
+    if reference.spec.dcn == "none":
+        assert len(found) == len(expected) == good
+        np.testing.assert_allclose(np.sort(found.scores), np.sort(expected.scores), atol=1e-4)
+    else:  # of instances whose score is within the network's own noise of a threshold, some come and go
+        assert good >= 0.95 * max(len(found), len(expected))
