@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,45 +10,32 @@ import pytest
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
-from solov2_edge.converters.probes import drawn_frame, noise_frame
+from solov2_edge.converters.parity import normalised
+from solov2_edge.converters.probes import drawn_frame
 from solov2_edge.converters.tflite_census import Census, require_integers, take_census
 from solov2_edge.converters.tflite_facts import read_facts
 from solov2_edge.converters.tflite_graph import read_graph
-from solov2_edge.converters.tflite_lower import lower
 from solov2_edge.converters.tflite_quantise import count_for, quantise, quantise_layers
 from solov2_edge.converters.tflite_recipes import make_plan
-from solov2_edge.converters.tflite_traceable import TfliteTraceable
 from solov2_edge.errors import GateError, InputError
-from solov2_edge.manifest import InputContract
-from solov2_edge.model import SOLOv2
-from solov2_edge.spec import ModelSpec
 
 Outputs = dict[str, NDArray[np.float32]]
-CONTRACT = InputContract("image", 64, 96)
 # Distances of quantised outputs, in dB of signal to noise; 20 dB are 10 % of the signal's size.
 DYNAMIC_FLOOR, INT8_FLOOR = 20.0, 15.0
 
 
 def pictures() -> Iterator[NDArray[np.uint8]]:
-    """What calibration pictures hold between them: drawn objects of several contrasts."""
+    """What calibration pictures hold between them: objects in many places and of several contrasts."""
     drawn = drawn_frame(64, 96).astype(np.int32)
-    for step in range(8):
+    for step in range(24):
         part = np.roll(drawn, (step * 7, step * 11), (0, 1)) - 124
-        yield (124 + part * (step + 1) // 8).clip(0, 255).astype(np.uint8)[None]
-
-
-def convert(model: SOLOv2) -> bytes:
-    return lower(TfliteTraceable(model, CONTRACT), noise_frame(64, 96, 1)[None])
+        yield (124 + part * (step % 4 + 1) // 4).clip(0, 255).astype(np.uint8)[None]
 
 
 @pytest.fixture(scope="module")
-def small(make_model: Callable[[ModelSpec], SOLOv2], specs: dict[str, ModelSpec]) -> bytes:
-    return convert(make_model(specs["plain"]))
-
-
-@pytest.fixture(scope="module")
-def deformable(make_model: Callable[[ModelSpec], SOLOv2], specs: dict[str, ModelSpec]) -> bytes:
-    return convert(make_model(specs["v2"]))
+def small(tflite_plain: Any) -> bytes:
+    flatbuffer: bytes = tflite_plain.flatbuffer
+    return flatbuffer
 
 
 def run(flatbuffer: bytes, batch: NDArray[Any]) -> Outputs:
@@ -120,12 +107,18 @@ def test_islands_are_kept(small: bytes) -> None:
     assert take_census(some) == Census(int8=len(names) - 2, int16=0, dynamic=1, floating=1, other=0)
 
 
-def test_positions_of_deformable_convolutions_stay_float(deformable: bytes) -> None:
+def test_positions_of_deformable_convolutions_stay_float(tflite_dcn: Any) -> None:
+    deformable, spec = tflite_dcn.flatbuffer, tflite_dcn.model.spec
+
+    def tensors() -> Iterator[NDArray[np.float32]]:
+        for picture in pictures():
+            yield normalised(picture, spec)
+
     _, graph = read_graph(deformable)
     plan = make_plan(graph, "integer")
     positioning = [name for name, reason in plan.reasons.items() if reason == "it positions samples"]
     assert len(positioning) == 3 + 2 * 5  # of three stages, of two towers on five levels
-    for precision, batches in (("int8-dynamic", None), ("int8", pictures)):
+    for precision, batches in (("int8-dynamic", None), ("int8", tensors)):
         quantised = quantise(deformable, precision, batches)
         model, after = read_graph(quantised)
         for operator in after.operators:
