@@ -1,6 +1,7 @@
 """``solov2-edge quickstart``: the main job on the bundled model, ending in a page to look at.
 
-With PyTorch: convert, verify, evaluate, segment. Without: the ready ONNX file is evaluated and segments.
+With PyTorch: convert to every format whose toolchain is installed, verify, evaluate, segment. Without: the ready ONNX
+file is evaluated and segments.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from solov2_edge.bundled import Bundle, bundle
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError
 from solov2_edge.files import output_folder, write_aside
+from solov2_edge.quickstart_convert import convert_all, missing_packages
 from solov2_edge.quickstart_measure import measure
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "run"]
 
-CONVERSION_PACKAGES = ("torch", "safetensors", "onnx", "onnxscript")
-PRECISIONS = ("fp32", "fp16")
 REPORT_NAME = "report.html"
 OVERLAY_SCALE = 3  # the bundled pictures are 256 pixels high
 
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     started = time.perf_counter()
     files = bundle()
     folder = output_folder(args.output)
-    missing = [name for name in CONVERSION_PACKAGES if importlib.util.find_spec(name) is None]
+    missing = missing_packages("onnx")
     notes: list[str] = []
     if missing:
         notes.append(
@@ -57,7 +57,10 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         console.log(notes[0])
         paths = [files.artefact]
     else:
-        paths = _convert(files, folder, console)
+        paths, left_out = convert_all(files, folder, console)
+        notes += left_out
+        for note in left_out:
+            console.log(note)
     if importlib.util.find_spec("pycocotools") is None:
         notes.append("AP was left out: it needs pycocotools (pip install 'solov2-edge[eval]').")
         console.log(notes[-1])
@@ -96,30 +99,6 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         "passed": passed,
     }
     return CommandResult(data, 0 if passed else GateError.exit_code)
-
-
-def _convert(files: Bundle, folder: Path, console: Console) -> list[Path]:
-    from solov2_edge.checkpoint import load_model
-    from solov2_edge.choices import default_size, size_text
-    from solov2_edge.converters.to_onnx import export_onnx
-
-    model, checkpoint = load_model(files.checkpoint)
-    height, width = default_size(checkpoint.spec)
-    paths = []
-    for precision in PRECISIONS:
-        path = folder / f"{files.checkpoint.stem}.{precision}.onnx"
-        console.log(f"converting to {path.name} at {size_text(height, width)}")
-        export_onnx(
-            model,
-            path,
-            height=height,
-            width=width,
-            precision=precision,
-            source_sha256=checkpoint.sha256,
-            weights_licence=checkpoint.licence or "unknown",
-        )
-        paths.append(path)
-    return paths
 
 
 def _input_size(path: Path) -> tuple[int, int]:
@@ -170,7 +149,11 @@ def _provenance(path: Path, files: Bundle) -> dict[str, str]:
 def _commands(path: Path) -> tuple[tuple[str, str], ...]:
     return (
         ("Masks of your own pictures", f"solov2-edge segment {path} PICTURES/ -o masks"),
-        ("Your own checkpoint", "solov2-edge convert model.pth --to onnx --precision fp32 fp16 -o artefacts"),
+        ("Your own checkpoint", "solov2-edge convert model.pth --to onnx tflite --precision fp32 fp16 -o artefacts"),
+        (
+            "Integers for phones",
+            "solov2-edge convert model.pth --to tflite --precision int8 --calibrate PICTURES/ -o artefacts",
+        ),
         (
             "What the conversion cost",
             "solov2-edge eval artefacts/*.onnx --baseline model.pth --max-drop 0.5 --annotations val.json --images val",
@@ -186,7 +169,7 @@ def _print(artefacts: list[ArtefactFacts], console: Console) -> None:
             f"{artefact.size_bytes / 1e6:.1f} MB",
             "-" if artefact.ap is None else f"{artefact.ap:.1f}",
             f"{max(stage.difference for stage in artefact.parity):.1e}" if artefact.parity else "-",
-            f"{artefact.network_ms:.0f} ms",
+            "-" if artefact.network_ms is None else f"{artefact.network_ms:.0f} ms",
             {None: "-", True: "passed", False: "FAILED"}[artefact.passed],
         )
         for artefact in artefacts

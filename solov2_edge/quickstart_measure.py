@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from solov2_edge.bundled import Bundle
 from solov2_edge.manifest import size_of
-from solov2_edge.opening import AnySegmenter, is_checkpoint, open_segmenter
+from solov2_edge.opening import INTERPRETED, AnySegmenter, is_checkpoint, open_segmenter
 
 if TYPE_CHECKING:
     from solov2_edge.demos.report_data import ArtefactFacts
@@ -37,8 +37,10 @@ def measure(path: Path, files: Bundle, *, input_size: tuple[int, int], verify_it
         evaluation = evaluate(segment, files.annotations, files.pictures)
         ap, ap50 = evaluation.ap, evaluation.ap50
     first = min(files.pictures.iterdir())
-    network = network_ms(segment, lambda: segment.timings, first)
-    facts = ArtefactFacts(path.name, _engine(segment, path), size_of(path), ap, ap50, network)
+    engine = _engine(segment, path)
+    # An interpreted Core ML program is as slow as its interpreter, which says nothing of a phone.
+    network = None if engine.startswith(INTERPRETED) else network_ms(segment, lambda: segment.timings, first)
+    facts = ArtefactFacts(path.name, engine, size_of(path), ap, ap50, network)
     return _verified(facts, path, files) if verify_it else facts
 
 

@@ -30,7 +30,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec)
     model, source = load_model(checkpoint)
     artefact = folder / "tiny.fp32.onnx"
     export_onnx(model, artefact, height=64, width=64, source_sha256=source.sha256, weights_licence="CC0 1.0")
-    return Bundle(checkpoint, artefact, ASSETS / "pictures.json", ASSETS / "pictures", "nucleus", "nuclei")
+    return Bundle(
+        checkpoint, artefact, ASSETS / "pictures.json", ASSETS / "pictures", ASSETS / "calibration", "nucleus", "nuclei"
+    )
 
 
 @pytest.fixture
@@ -55,9 +57,10 @@ def test_the_whole_job(tmp_path: Path, shipped: Bundle, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     assert out.splitlines()[-1] == f"open {tmp_path.resolve() / 'report.html'}"
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    for text in ("tiny.fp32.onnx", "tiny.fp16.onnx", "tiny.safetensors", "Does it still compute the same?", "CC0 1.0"):
+    artefacts = ("fp32.onnx", "fp16.onnx", "fp32.tflite", "int8.tflite", "fp16.mlpackage")
+    for text in (*(f"tiny.{name}" for name in artefacts), "tiny.safetensors", "Does it still compute the same?", "CC0"):
         assert text in page
-    assert page.count('<span class="good">passed</span>') == 2
+    assert page.count('<span class="good">passed</span>') == len(artefacts)
     names = {p.name for p in (tmp_path / "masks").iterdir()}
     assert {"fluorescence.overlay.jpg", "purple-stain.json", "instances.json"} <= names
     assert (tmp_path / "tiny.fp16.onnx.json").exists()
@@ -79,6 +82,19 @@ def test_without_pytorch_the_shipped_file_does_it(
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Conversion and verification were left out" in page
     assert "Does it still compute the same?" not in page
+
+
+def test_a_format_without_its_toolchain_is_left_out_and_named(
+    tmp_path: Path, shipped: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hide(monkeypatch, "litert_torch", "coremltools")
+    assert main(["quickstart", "-o", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [a["name"] for a in document["artefacts"]] == ["tiny.fp32.onnx", "tiny.fp16.onnx", "tiny.safetensors"]
+    assert document["notes"] == [
+        "TFLite was left out: it needs litert_torch (pip install 'solov2-edge[convert-tflite]').",
+        "Core ML was left out: it needs coremltools (pip install 'solov2-edge[convert-coreml]').",
+    ]
 
 
 def test_an_incomplete_installation_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
