@@ -99,6 +99,13 @@ class Probes:
             )
         return worst
 
+    def measure(self, run: Callable[[NDArray[Any]], RawOutputs]) -> dict[str, float]:
+        """Return the largest difference per output over all probes, as a part of the range, unjudged."""
+        rows = [
+            differences(run(batch), expected) for batch, expected in zip(self.batches, self._references, strict=True)
+        ]
+        return {name: max(row[name] for row in rows) for name in rows[0]}
+
     def _noise_of(self, number: int, precision: str) -> float:
         key = (number, precision)
         if key not in self._noise:
