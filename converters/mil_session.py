@@ -159,9 +159,9 @@ def _check_interface(package: Package, program: Program, manifest: Manifest) -> 
     feature = description.input[0].type
     kind = feature.WhichOneof("Type")
     if contract.kind == "tensor":
-        require(kind == "multiArrayType", f"{path} takes a {kind}, its manifest says a tensor; {again}")
+        require(kind == "multiArrayType", f"{path} takes input of type {kind}, its manifest says a tensor; {again}")
         return "rgb"
-    require(kind == "imageType", f"{path} takes a {kind}, its manifest says an image; {again}")
+    require(kind == "imageType", f"{path} takes input of type {kind}, its manifest says an image; {again}")
     image = feature.imageType
     colours = COLOUR_SPACES.get(image.colorSpace)
     if colours is None or (image.height, image.width) != (contract.height, contract.width):
