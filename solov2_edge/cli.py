@@ -37,7 +37,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "convert": ("solov2_edge.command_convert", "checkpoint to ONNX, TFLite and Core ML, checked before it is written"),
     "verify": ("solov2_edge.command_verify", "does an artefact still compute what its checkpoint does? With a verdict"),
     "segment": ("solov2_edge.command_segment", "pictures in; overlays, COCO and LabelMe files out"),
-    "eval": ("solov2_edge.command_eval", "COCO mask AP of artefacts and checkpoints, with a gate on the drop"),
+    "eval": (
+        "solov2_edge.command_eval",
+        "COCO mask AP of artefacts and checkpoints, the drop with its interval, and a gate on it",
+    ),
+    "advise": ("solov2_edge.command_advise", "runs artefacts in turn on this machine and says which one to ship"),
     "bench": ("solov2_edge.command_bench", "milliseconds per stage, artefacts in turn, against instance count"),
     "train": ("solov2_edge.command_train", "train a variant on a COCO annotation file"),
 }
