@@ -23,7 +23,7 @@ from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.errors import GateError
 from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["GraphPass", "check_size", "judge", "passes_for", "run_passes", "strip_notes"]
+__all__ = ["GraphPass", "check_size", "judge", "passes_for", "run_passes", "runner", "strip_notes"]
 
 # Names, shapes and attributes of a node or a weight cost up to a few hundred bytes each; lowered deformable
 # convolutions add sampling grids, under one per cent of a network's weights.
@@ -96,19 +96,21 @@ def judge(model: ModelProto, probes: Probes, stage: str, precision: str) -> dict
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: hints about optimisation are not the user's business
     try:
-        worst = probes.judge(stage, _runner(model, options, stage), precision)
+        worst = probes.judge(stage, runner(model, options, stage), precision)
     except UnsteadyNetworkError:
         if precision != "fp32":
             raise
-        return probes.damped().judge(stage, _runner(damped_graph(model), options, stage), precision)
+        return probes.damped().judge(stage, runner(damped_graph(model), options, stage), precision)
     if precision == "fp16":
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        rounded = probes.judge(stage, _runner(rounded_everywhere(model), options, stage), precision)
+        rounded = probes.judge(stage, runner(rounded_everywhere(model), options, stage), precision)
         worst = {output: max(value, rounded[output]) for output, value in worst.items()}
     return worst
 
 
-def _runner(model: ModelProto, options: onnxruntime.SessionOptions, stage: str) -> Callable[[NDArray[Any]], RawOutputs]:
+def runner(model: ModelProto, options: onnxruntime.SessionOptions, stage: str) -> Callable[[NDArray[Any]], RawOutputs]:
+    """Return what runs ``model`` in ONNX Runtime; where that fails it raises GateError, which names ``stage``."""
+
     def attempt(what: Callable[[], Any]) -> Any:
         try:
             return what()

@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 import solov2_edge
+from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
+from solov2_edge.converters.onnx_census import require_integers, take_census
+from solov2_edge.converters.onnx_int8 import int8_builder
 from solov2_edge.converters.onnx_passes import check_size, judge, passes_for, run_passes
+from solov2_edge.converters.onnx_quantise import ENGINES
 from solov2_edge.converters.onnx_traceable import OnnxTraceable
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.rewriting import judge_rewriting
@@ -32,7 +37,8 @@ __all__ = ["OPSETS", "export_onnx"]
 
 OPSETS = range(18, 23)
 DEFAULT_OPSET = 18
-PRECISION_BYTES = {"fp32": 4, "fp16": 2}
+PRECISION_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
+PRECISIONS = ", ".join(PRECISION_BYTES)
 
 
 def export_onnx(
@@ -45,6 +51,9 @@ def export_onnx(
     precision: str = "fp32",
     opset: int | None = None,
     dcn: str = "native",
+    calibration: Calibration | None = None,
+    target: str = "cpu",
+    keep_float: frozenset[str] = frozenset(),
     source_sha256: str = "",
     weights_licence: str = "unknown",
     log: Callable[[str], None] | None = None,
@@ -60,9 +69,15 @@ def export_onnx(
         height: H of the input in pixels, a multiple of 32.
         width: W of the input in pixels, a multiple of 32.
         input_kind: ``"image"``: uint8 RGB (1, H, W, 3), normalised in the graph; ``"tensor"``: float32 (1, 3, H, W).
-        precision: ``"fp32"`` or ``"fp16"`` (weights and activations; inputs and outputs keep their types).
+        precision: ``"fp32"``, ``"fp16"`` (weights and activations; inputs and outputs keep their types) or ``"int8"``
+            (static, QuantizeLinear and DequantizeLinear around convolutions; everything else stays float).
         opset: ONNX opset 18..22; default: 18, or 19 where a ``DeformConv`` needs it.
         dcn: deformable convolutions as ``"native"`` (DeformConv) or ``"lowered"`` (portable operators).
+        calibration: pictures to take the ranges of ``"int8"`` from; no other precision takes any.
+        target: who runs an ``"int8"`` file: ``"cpu"``, ONNX Runtime on processors with 8-bit dot products (uint8
+            activations), or ``"tensorrt"`` (int8, symmetric).
+        keep_float: layers of an ``"int8"`` file that stay float, by the names of
+            :func:`~solov2_edge.converters.onnx_islands.layer_names`.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -72,13 +87,20 @@ def export_onnx(
 
     Raises:
         InputError: an argument is out of range, or two contradict each other.
-        GateError: parity is lost at a stage, which the message names; nothing is written.
+        GateError: parity is lost at a stage, which the message names, or an ``"int8"`` file does not hold the
+            checkpoint's weights; nothing is written.
     """
-    target = Path(path)
+    artefact = Path(path)
     say = log or (lambda _text: None)
-    require(precision in PRECISION_BYTES, f"ONNX precision must be fp32 or fp16, got {precision!r}")
-    require(target.suffix == ".onnx", f"an ONNX artefact's name must end in .onnx, got {target.name!r}")
-    require(target.parent.is_dir(), f"the folder {target.parent} does not exist; make it first")
+    require(precision in PRECISION_BYTES, f"ONNX precision must be one of {PRECISIONS}, got {precision!r}")
+    require(artefact.suffix == ".onnx", f"an ONNX artefact's name must end in .onnx, got {artefact.name!r}")
+    require(artefact.parent.is_dir(), f"the folder {artefact.parent} does not exist; make it first")
+    require(target in ENGINES, f"the target must be one of {', '.join(ENGINES)}, got {target!r}")
+    if precision != "int8":
+        require(calibration is None, f"{precision} takes no calibration pictures; leave them out")
+        require(not keep_float and target == "cpu", f"{precision} is one file for every engine; leave the target out")
+    else:
+        require(calibration is not None, "int8 needs calibration pictures, got none; name a folder of them")
     contract = InputContract(input_kind, height, width)
     traceable = OnnxTraceable(model, contract, dcn)
     number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
@@ -89,7 +111,14 @@ def export_onnx(
     measured = judge(graph, probes, "the export", "fp32")
     say(f"opset {number}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
     graph, measured = run_passes(graph, passes_for(precision), probes, say)
-    check_size(graph, traceable.numbers, PRECISION_BYTES[precision])
+    builder = None
+    if calibration is not None:
+        builder = int8_builder(graph, partial(calibration.batches, model.spec, contract), target, probes, log=say)
+        graph = builder.build(keep_float)
+        require_integers(take_census(graph), 1)
+        measured = builder.judge(graph, "going to int8")
+        say(f"int8: {take_census(graph)}, {max(measured.values()):.1e} of range from float32")
+    check_size(graph, traceable.numbers, PRECISION_BYTES["fp32" if keep_float else precision])
 
     manifest = Manifest(
         spec=model.spec,
@@ -103,11 +132,18 @@ def export_onnx(
             "onnx": onnx.__version__,
             "onnxruntime": onnxruntime.__version__,
         },
+        calibration=calibration.to_manifest() if calibration else None,
         parity=measured,
         weights_licence=weights_licence,
         dcn_lowering=dcn if traceable.deform_convs else "none",
     )
-    return _write(graph, target, manifest, probes)
+    data = _packed(graph, manifest)
+    last, stage = onnx.load_from_string(data), "embedding the manifest"
+    if builder is None:
+        judge(last, probes, stage, precision)
+    else:
+        builder.judge(last, stage)
+    return write_artefact(artefact, data, manifest)
 
 
 def _opset(asked: int | None, *, native_dcn: bool) -> int:
@@ -157,8 +193,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: Probes) -> Manifest:
-    """Embed the manifest, check the very bytes once more, and put artefact and manifest in place."""
+def _packed(graph: ModelProto, manifest: Manifest) -> bytes:
+    """Return the file's bytes, with the manifest inside, checked to be valid ONNX."""
     for key, text in (
         (METADATA_KEY, manifest.embedded().to_json()),
         ("author", "solov2-edge"),
@@ -167,7 +203,6 @@ def _write(graph: ModelProto, target: Path, manifest: Manifest, probes: Probes) 
         entry = graph.metadata_props.add()
         entry.key, entry.value = key, text
     graph.producer_name, graph.producer_version = "solov2-edge", solov2_edge.__version__
-    data = graph.SerializeToString(deterministic=True)
+    data: bytes = graph.SerializeToString(deterministic=True)
     onnx.checker.check_model(data, full_check=True)
-    judge(onnx.load_from_string(data), probes, "embedding the manifest", manifest.precision)
-    return write_artefact(target, data, manifest)
+    return data

@@ -76,7 +76,7 @@ def test_operators(plain, native_half, lowered):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int4"}, "fp32 or fp16"),
+        ({"precision": "int4"}, "fp32, fp16, int8"),
         ({"opset": 17}, r"opset must be 18\.\.22"),
         ({"opset": 18}, "no DeformConv.*opset 19.*'lowered'"),
         ({"height": 60}, "multiple of 32"),
