@@ -9,18 +9,19 @@ from solov2_edge.errors import GateError
 
 __all__ = ["Census", "require_integers", "take_census"]
 
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 ENOUGH = 0.5  # of the layers, that must run as the precision says
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many layers (convolutions and matrix products with constant weights) take which types.
+    """How many layers (convolutions, and matrix products with constant weights) take which types.
 
     Attributes:
         int8: int8 activations and weights.
         int16: int16 activations, int8 weights.
         dynamic: float activations, int8 weights: the engine quantises the activations as it runs.
-        floating: float activations and weights, float16 weights included.
+        floating: float activations and weights, whatever the weights are stored in.
         other: anything else.
     """
 
@@ -55,6 +56,10 @@ def take_census(flatbuffer: bytes) -> Census:
     found = {"int8": 0, "int16": 0, "dynamic": 0, "floating": 0, "other": 0}
     names = {("int8", "int8"): "int8", ("int16", "int8"): "int16", ("float32", "int8"): "dynamic"}
     facts = read_facts(flatbuffer)
+    # Weights that an operator unpacks as the network runs (float16, or int8 for size alone) are multiplied as floats.
+    found["floating"] = sum(facts.ops.get(kind, 0) for kind in CONVOLUTIONS) - sum(
+        count for (kind, _, _), count in facts.kernels.items() if kind in CONVOLUTIONS
+    )
     for (_, activation, weights), count in facts.kernels.items():
         floats = activation.startswith("float") and weights.startswith("float")
         found[names.get((activation, weights), "floating" if floats else "other")] += count

@@ -28,6 +28,7 @@ __all__ = ["DEFAULT_METHOD", "PRECISIONS", "count_for", "quantise", "quantise_la
 
 # precision -> what layers become, and bits of calibrated activations
 PRECISIONS = {"int8-dynamic": ("dynamic", 0), "int8": ("integer", 8), "int16x8": ("integer", 16)}
+WIDE = 16  # bits
 DEFAULT_METHOD = "percentile"  # chosen on held-out training pictures, see docs/tflite-int8.md
 
 
@@ -82,6 +83,8 @@ def quantise(
         before.floating == before.layers > 0,
         f"quantisation takes a float32 network, this one is already quantised: {before}; convert the checkpoint",
     )
+    if bits == WIDE:
+        say("int16x8 is for NPUs: a CPU runs reference kernels, which took 25 times as long as float32")
     make_plan(graph, main, islands)  # refuses islands there are not, before minutes of calibration
     if bits and counts is None and batches is not None:
         counts = count_for(flatbuffer, batches(), log=say)
@@ -169,7 +172,7 @@ def _recipe(graph: Graph, plan: Plan, bits: int) -> list[tuple[str, str, Any]]:
     )
     integer = qtyping.OpQuantizationConfig(
         # The kernels take int16 without a zero point only.
-        activation_tensor_config=qtyping.TensorQuantizationConfig(bits or 8, symmetric=bits == 16),
+        activation_tensor_config=qtyping.TensorQuantizationConfig(bits or 8, symmetric=bits == WIDE),
         weight_tensor_config=weights,
         compute_precision=qtyping.ComputePrecision.INTEGER,
         explicit_dequantize=False,

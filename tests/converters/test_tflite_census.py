@@ -16,6 +16,7 @@ PAIRS = {
     "dynamic": ("float32", "int8"),
     "floating": ("float32", "float32"),
     "half": ("float32", "float16"),
+    "unpacked": ("float32", "int8"),
     "other": ("uint8", "uint8"),
 }
 
@@ -30,6 +31,9 @@ def file_of(builder: ModuleType, *kinds: str) -> bytes:
         source = model.tensor(f"in{number}", (1, 4, 4, 2), activation)
         model.operator("QUANTIZE", [image], [source])
         constant = model.constant(f"w{number}", np.ones((2, 1, 1, 2), weights))
+        if kind == "unpacked":
+            stored, constant = constant, model.tensor(f"f{number}", (2, 1, 1, 2), activation)
+            model.operator("DEQUANTIZE", [stored], [constant])
         outputs[f"out{number}"] = model.tensor(f"out{number}", (1, 4, 4, 2), activation)
         model.operator("CONV_2D", [source, constant], [outputs[f"out{number}"]])
     return bytes(model.finish({"image": image}, outputs))
@@ -37,10 +41,10 @@ def file_of(builder: ModuleType, *kinds: str) -> bytes:
 
 def test_every_kind_is_counted(tflite_builder: ModuleType) -> None:
     census = take_census(file_of(tflite_builder, *PAIRS, "int8"))
-    assert census == Census(int8=2, int16=1, dynamic=1, floating=2, other=1)
-    assert census.layers == 7
+    assert census == Census(int8=2, int16=1, dynamic=1, floating=3, other=1)
+    assert census.layers == 8
     assert str(census) == (
-        "of 7 layers 2 in int8, 1 in int16 x int8, 1 with int8 weights and float activations, 2 in float, "
+        "of 8 layers 2 in int8, 1 in int16 x int8, 1 with int8 weights and float activations, 3 in float, "
         "1 in other types"
     )
 

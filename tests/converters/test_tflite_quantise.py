@@ -166,3 +166,10 @@ def test_a_quantised_file_is_not_quantised_again(small: bytes) -> None:
 def test_nothing_of_the_library_reaches_the_terminal(small: bytes, capfd: pytest.CaptureFixture[str]) -> None:
     quantise(small, "int8", pictures)
     assert capfd.readouterr() == ("", "")
+
+
+def test_int16_says_that_it_is_slow_on_a_cpu(small: bytes) -> None:
+    said: list[str] = []
+    quantise(small, "int16x8", pictures, log=said.append)
+    assert said[0].startswith("int16x8 is for NPUs")
+    assert said[-1].startswith("int16x8: of ")
