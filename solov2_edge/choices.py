@@ -22,12 +22,12 @@ __all__ = [
 
 # format -> the precisions it can be written in
 TARGETS: dict[str, tuple[str, ...]] = {
-    "onnx": ("fp32", "fp16"),
+    "onnx": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "int8-dynamic", "int8", "int16x8"),
     "coreml": ("fp32", "fp16", "int8", "palette6", "palette4", "int4", "w8a8"),
 }
 # What needs calibration pictures: wherever activations are integers of a fixed scale.
-CALIBRATED = {("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
+CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
 FORMAT_ALIASES = {
     "litert": "tflite",
     "tensorflow-lite": "tflite",

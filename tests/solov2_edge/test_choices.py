@@ -26,6 +26,8 @@ def test_words_are_kept_once_in_order() -> None:
     assert parse_formats(["coreml", "onnx", "coreml"]) == ("coreml", "onnx")
     assert parse_precisions(["fp16", "fp32", "fp16"], ["onnx"]) == ("fp16", "fp32")
     assert parse_precisions(["int8", "int16x8"], ["tflite"]) == ("int8", "int16x8")
+    assert parse_precisions(["fp32", "int8"], ["onnx", "tflite"]) == ("fp32", "int8")
+    assert ("onnx", "int8") in CALIBRATED
 
 
 def test_everything_offered_can_be_written_down_in_a_manifest() -> None:
