@@ -30,7 +30,7 @@ def test_rounded_precisions_are_held_over_all_pictures(precision):
 
 
 def test_a_finer_precision_is_never_held_more_loosely():
-    order = ("fp32", "fp16", "int8", "palette4")
+    order = ("fp32", "fp16", "palette6", "int8", "palette4")
     for finer, coarser in pairwise(order):
         a, b = tolerance_of(finer), tolerance_of(coarser)
         assert a.largest < b.largest or a.overall.noise < b.overall.noise
