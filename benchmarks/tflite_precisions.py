@@ -12,6 +12,7 @@ further pictures the AP on the first 48 of them stands beside. Validation pictur
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,7 @@ from solov2_edge.checkpoint import load_model
 from solov2_edge.converters.calibration import Calibration, read_calibration
 from solov2_edge.converters.sensitivity import measure_sensitivity, signal_to_noise
 from solov2_edge.converters.tflite_census import take_census
-from solov2_edge.converters.tflite_graph import Graph, read_graph
+from solov2_edge.converters.tflite_graph import Graph, Layer, read_graph
 from solov2_edge.converters.tflite_lower import lower
 from solov2_edge.converters.tflite_metadata import embed_manifest
 from solov2_edge.converters.tflite_pack import packed
@@ -157,21 +158,32 @@ def choices(bench: Bench) -> None:
     _row("int8-dynamic, no islands", bench.measure(quantise_layers(bench.flatbuffer, "int8-dynamic", {}, {})))
 
 
-def layers(bench: Bench) -> None:
-    """Print every layer's effect, alone in int8 and left out of int8."""
+def layers(bench: Bench, pictures: int = 12) -> None:
+    """Print every layer's effect, alone in int8 and left out; a tower's layer on five levels has one set of weights."""
     counts = bench.counts(bench.halves[0])
-    free = [n for n, mode in make_plan(bench.graph, "integer", {}).layers.items() if mode == "integer"]
+    bench.held_out, bench.exact = bench.held_out[:pictures], bench.exact[:pictures]
+    modes = make_plan(bench.graph, "integer", {}).layers
+    sharing: dict[int, list[Layer]] = {}
+    for layer in bench.graph.layers:
+        if modes[layer.name] == "integer":
+            sharing.setdefault(bench.graph.operators[layer.operator].inputs[1], []).append(layer)
+    groups = {_about(same): [layer.name for layer in same] for same in sharing.values()}
 
     def build(kept: frozenset[str]) -> bytes:
         return quantise_layers(bench.flatbuffer, "int8", dict.fromkeys(kept, "float"), counts)
 
-    found = measure_sensitivity({name: [name] for name in free}, build, bench.measure)
+    found = measure_sensitivity(groups, build, bench.measure, log=lambda line: print(line, file=sys.stderr))
     _head(found.floating, "all float")
     _row("all int8", found.reduced)
-    about = {layer.name: f"{'x'.join(map(str, layer.shape[1:]))} {layer.hint}" for layer in bench.graph.layers}
     for effect in found.effects:
-        _row(f"{effect.name} {about[effect.name]}", effect.alone)
+        _row(effect.name, effect.alone)
         _row("  left out", effect.without)
+
+
+def _about(same: list[Layer]) -> str:
+    first = same[0]
+    name = first.name if len(same) == 1 else f"{first.name} and {len(same) - 1} more"
+    return f"{name}, {'x'.join(map(str, first.weights))}, {first.hint.rpartition('traceable/')[2]}"
 
 
 def _head(figures: Figures, label: str) -> None:
