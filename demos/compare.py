@@ -13,7 +13,7 @@ from solov2_edge.demos.draw import draw_instances, scaled_mask
 from solov2_edge.errors import require
 from solov2_edge.runtime.instances import Instances
 
-__all__ = ["FIRST", "SECOND", "Disagreements", "draw_disagreements", "side_by_side"]
+__all__ = ["FIRST", "SECOND", "Disagreements", "draw_disagreements", "panels_of", "side_by_side"]
 
 # BGR; told apart by people who see no difference between red and green (Okabe and Ito 2008).
 FIRST = (0, 94, 213)  # vermilion
@@ -80,6 +80,26 @@ def side_by_side(
     ]
     gap = np.full((titled[0].shape[0], GAP, 3), GROUND, np.uint8)
     return np.concatenate([titled[0], gap, titled[1], gap, titled[2]], axis=1)
+
+
+def panels_of(overlay: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return the three panels of what :func:`side_by_side` drew, without their titles.
+
+    Args:
+        overlay: BGR uint8, unchanged since.
+
+    Raises:
+        InputError: the picture cannot be such an overlay.
+    """
+    width, rest = divmod(overlay.shape[1] - 2 * GAP, 3)
+    require(
+        width > 0 and rest == 0,
+        f"expected three panels side by side, got a picture {overlay.shape[1]} pixels wide",
+    )
+    top = _bar("", width).shape[0]
+    require(top < overlay.shape[0], f"expected panels below their titles, got a height of {overlay.shape[0]} pixels")
+    first, second, third = (overlay[top:, left : left + width] for left in (i * (width + GAP) for i in range(3)))
+    return first, second, third
 
 
 def draw_disagreements(

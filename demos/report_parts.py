@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Sequence
 from html import escape
+from typing import Protocol
 
 from solov2_edge.demos.report_data import ArtefactFacts, PictureFacts, Report, StageParity
 
-__all__ = ["commands", "gallery", "notes", "parity", "provenance", "table", "tiles", "times"]
+__all__ = ["commands", "embedded", "gallery", "notes", "parity", "power", "provenance", "table", "tiles", "times"]
 
 STAGES = (("preprocess", "pre"), ("network", "net"), ("decode", "dec"))
 # Ends of the parity scale, as powers of ten of the range: float32's own rounding is near -7.
@@ -30,7 +32,7 @@ def gallery(pictures: tuple[PictureFacts, ...], things: str) -> str:
 
 def _figure(picture: PictureFacts) -> str:
     images = "".join(
-        f'<img class="{view}" alt="{escape(picture.caption)}, {view}" src="data:image/jpeg;base64,{_text(data)}">'
+        f'<img class="{view}" alt="{escape(picture.caption)}, {view}" src="data:image/jpeg;base64,{embedded(data)}">'
         for view, data in (("picture", picture.picture), ("found", picture.found), ("annotated", picture.annotated))
         if data
     )
@@ -43,7 +45,8 @@ def _figure(picture: PictureFacts) -> str:
     )
 
 
-def _text(data: bytes) -> str:
+def embedded(data: bytes) -> str:
+    """Return bytes as a data address has them."""
     return base64.b64encode(data).decode("ascii")
 
 
@@ -57,7 +60,7 @@ def tiles(report: Report) -> str:
         entries.append((f"{first.ap50:.1f}", "AP at IoU 0.5"))
     if first.parity:
         worst = max(stage.difference for stage in first.parity)
-        entries.append((_power(worst), "largest difference from PyTorch, of range"))
+        entries.append((power(worst), "largest difference from PyTorch, of range"))
     whole = sorted(sum(picture.timings.values()) for picture in report.pictures)
     if whole:
         entries.append((f"{whole[len(whole) // 2]:.0f} <small>ms</small>", "a picture, all stages"))
@@ -97,7 +100,17 @@ def _verdict(artefact: ArtefactFacts) -> str:
     return f'<span class="{kind}">{mark}</span><small>{escape(artefact.verdict)}</small>'
 
 
-def parity(artefacts: tuple[ArtefactFacts, ...]) -> str:
+class Compared(Protocol):
+    """A file whose outputs were compared with PyTorch's."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def parity(self) -> tuple[StageParity, ...]: ...
+
+
+def parity(artefacts: Sequence[Compared]) -> str:
     """Return the differences per stage on a logarithmic scale with their bounds; empty if nothing was verified."""
     checked = [artefact for artefact in artefacts if artefact.parity]
     if not checked:
@@ -128,7 +141,7 @@ def _scale(label: str, stage: StageParity) -> str:
         f'<div class="scale"><i>{escape(label)}</i><div class="bar">'
         f'<span{kind} style="width:{_place(stage.difference):.1f}%"></span>'
         f'<u style="left:{_place(stage.bound):.1f}%" title="bound {stage.bound:g}"></u></div>'
-        f"<em>{_power(stage.difference)}</em></div>"
+        f"<em>{power(stage.difference)}</em></div>"
     )
 
 
@@ -138,7 +151,7 @@ def _place(value: float) -> float:
     return 100.0 * min(1.0, max(0.0, (power - LEAST) / (MOST - LEAST)))
 
 
-def _power(value: float) -> str:
+def power(value: float) -> str:
     """Write 0.0000031 as 3.1 x 10^-6, with real superscripts."""
     if value == 0:
         return "0"

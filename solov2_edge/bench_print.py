@@ -12,7 +12,7 @@ from solov2_edge.console import Console
 if TYPE_CHECKING:
     from solov2_edge.runtime.bench_compare import Comparison
 
-__all__ = ["print_comparison", "print_report"]
+__all__ = ["print_comparison", "print_report", "when_busy"]
 
 NO_VALUE = "-"
 FEW_ROUNDS = 100  # below, the 99th percentile is little more than the slowest round
@@ -28,7 +28,7 @@ def print_report(document: Mapping[str, Any], console: Console) -> None:
         console.say("")
         console.say("against the number of instances")
         console.table(*_counts_table(results))
-    for line in _notes(results, document["machine"]):
+    for line in _notes(document):
         console.say(line)
 
 
@@ -123,17 +123,22 @@ def _counts_table(results: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...]
     return header, rows
 
 
-def _notes(results: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> list[str]:
+def when_busy(machine: Mapping[str, Any]) -> str:
+    """Return a sentence if a measurement's machine was not quiet, else ``""``."""
+    load, cores = machine["load"], machine["usable_cores"]
+    if load is None or load <= cores:
+        return ""
+    return f"load {load:.1f} on {cores} cores before the start: others are at work, and times are theirs as well"
+
+
+def _notes(document: Mapping[str, Any]) -> list[str]:
+    results = document["results"]
     notes = [f"{entry['name']}: {entry['engine']}: {entry['note']}" for entry in results if entry["note"]]
     rounds = results[0]["rounds"]
     if rounds < FEW_ROUNDS:
         notes.append(f"{rounds} rounds: p99 needs {FEW_ROUNDS} to be more than the slowest one (--repeats, --seconds)")
-    load, cores = machine["load"], machine["usable_cores"]
-    if load is not None and load > cores:
-        notes.append(
-            f"load {load:.1f} on {cores} cores before the start: others are at work, and times are theirs as well"
-        )
-    return list(dict.fromkeys(notes))
+    busy = when_busy(document["machine"])
+    return list(dict.fromkeys([*notes, *([busy] if busy else [])]))
 
 
 def _threads(threads: int | None) -> str:

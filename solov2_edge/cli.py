@@ -42,6 +42,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "COCO mask AP of artefacts and checkpoints, the drop with its interval, and a gate on it",
     ),
     "advise": ("solov2_edge.command_advise", "runs artefacts in turn on this machine and says which one to ship"),
+    "report": ("solov2_edge.command_report", "one page about a conversion: size, AP, time, parity, provenance"),
     "bench": ("solov2_edge.command_bench", "milliseconds per stage, artefacts in turn, against instance count"),
     "train": ("solov2_edge.command_train", "train a variant on a COCO annotation file"),
 }
