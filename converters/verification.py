@@ -104,7 +104,8 @@ class Verification:
         engine: what ran the artefact.
         pictures: how many were compared, the two generated frames included.
         matched: instances matched at IoU 0.5, over all pictures.
-        expected: instances PyTorch finds, over all pictures.
+        expected: instances PyTorch finds, over all pictures; unmatched ones at the edge of a threshold, where rounding
+            alone lets them come and go, are left out.
         findings: every row, in order of picture and stage.
         worst: the side-by-side overlays that were written, worst picture first.
     """

@@ -213,7 +213,7 @@ def _judge(comparison: _Comparison, segment: Segmenter, tally: _Tally, worst: Wo
     parity = compare_instances(reference, ours, steady, tolerance.margin)
     tally.findings += picture_findings(name, parity, tolerance.picture, noisy=comparison.noisy)
     tally.matched += parity.at_50.matched
-    tally.expected += len(reference)
+    tally.expected += parity.at_50.matched + len(parity.at_50.missed)
     if comparison.generated:
         return
     if not comparison.noisy:
