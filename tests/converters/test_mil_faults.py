@@ -10,6 +10,7 @@ import pytest
 
 from solov2_edge.converters.coreml_gates import judge_package
 from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.to_coreml import export_coreml
 from solov2_edge.errors import GateError, InputError
 from solov2_edge.manifest import manifest_path
 
@@ -380,3 +381,51 @@ def test_faults_below_the_bound_pass(planted, probes, fault, seen_at):
         else:
             judge(package, probes, precision)
         shutil.rmtree(package.path)
+
+
+# Deformable convolution: what goes wrong in sampling.
+
+
+def sampling_corners(e):
+    e.replace(e.op("resample"), "align_corners", lambda old: [True])
+
+
+def sampling_nearest(e):
+    e.replace(e.op("resample"), "sampling_mode", lambda old: ["nearest"])
+
+
+def sampling_padding(e):
+    for op in e.all("resample"):
+        e.replace(op, "padding_mode", lambda old: ["border"])
+
+
+def sampling_measure(e):
+    e.replace(e.op("resample"), "coordinates_mode", lambda old: ["normalized_zero_to_one"])
+
+
+def sampling_of_another_layer(e):
+    first, second = e.all("resample")[-2:]
+    second.inputs["coordinates"].arguments[0].name = e.source(first, "coordinates")
+
+
+@pytest.fixture(scope="module")
+def deformable(specs, make_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("deformable") / "v1.mlpackage"
+    model = make_model(specs["v1"])
+    manifest = export_coreml(model, path, height=64, width=96)
+    return path, Probes(model, manifest.input)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [sampling_corners, sampling_nearest, sampling_padding, sampling_measure, sampling_of_another_layer],
+    ids=lambda fault: fault.__name__,
+)
+def test_every_fault_of_sampling_is_caught(deformable, edit, tmp_path, fault):
+    path, probes = deformable
+    package = edit(shutil.copytree(path, tmp_path / "faulty.mlpackage"))
+    judge(package, probes, "fp32")
+    fault(package)
+    package.save()
+    with pytest.raises((GateError, InputError)):
+        judge(package, probes, "fp32")
