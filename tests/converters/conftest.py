@@ -196,3 +196,14 @@ def coreml_export(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exp
         return made[precision]
 
     return export
+
+
+@pytest.fixture(scope="session")
+def graphs() -> ModuleType:
+    """The module onnx_graphs.py, which builds and runs small ONNX graphs."""
+    spec = importlib.util.spec_from_file_location("onnx_graphs", Path(__file__).with_name("onnx_graphs.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

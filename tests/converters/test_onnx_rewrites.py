@@ -1,6 +1,5 @@
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -10,51 +9,33 @@ from solov2_edge.converters.onnx_rewrites import fold_division, resize_sums_once
 RNG = np.random.default_rng(7)
 
 
-def made(nodes, constants, inputs, output, shape=(1, 4, 6, 5)):
-    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
-    result = [helper.make_tensor_value_info(output, TensorProto.FLOAT, shape)]
-    stored = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-    graph = helper.make_graph(nodes, "g", given, result, stored)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-def run(model, inputs):
-    onnx.checker.check_model(model, full_check=True)
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return session.run(None, inputs)[0]
-
-
 def values(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def operators(model):
-    return [node.op_type for node in model.graph.node]
-
-
-def test_constant_channels_leave_the_convolution():
+def test_constant_channels_leave_the_convolution(graphs):
     nodes = [
         helper.make_node("Concat", ["x", "c"], ["xc"], axis=1),
         helper.make_node("Conv", ["xc", "w.weight", "b"], ["y"], pads=[1, 1, 1, 1]),
     ]
     constants = {"c": values(1, 2, 6, 5), "w.weight": values(4, 5, 3, 3), "b": values(4)}
-    model = made(nodes, constants, {"x": [1, 3, 6, 5]}, "y")
+    model = graphs.made(nodes, constants, {"x": [1, 3, 6, 5]}, "y", [1, 4, 6, 5])
     x = {"x": values(1, 3, 6, 5)}
     rewritten = split_constant_channels(model)
-    assert operators(rewritten) == ["Conv", "Conv", "Add"]
-    np.testing.assert_allclose(run(rewritten, x), run(model, x), atol=1e-5)
+    assert graphs.operators(rewritten) == ["Conv", "Conv", "Add"]
+    np.testing.assert_allclose(graphs.run(rewritten, x), graphs.run(model, x), atol=1e-5)
     weights = {w.name: numpy_helper.to_array(w).shape for w in rewritten.graph.initializer}
     assert weights["w.weight_of_map"] == (4, 3, 3, 3)
     assert "w.weight" not in weights
 
 
-def test_a_concatenation_of_two_maps_stays():
+def test_a_concatenation_of_two_maps_stays(graphs):
     nodes = [helper.make_node("Concat", ["x", "z"], ["xz"], axis=1), helper.make_node("Conv", ["xz", "w"], ["y"])]
-    model = made(nodes, {"w": values(4, 5, 1, 1)}, {"x": [1, 3, 6, 5], "z": [1, 2, 6, 5]}, "y")
-    assert operators(split_constant_channels(model)) == ["Concat", "Conv"]
+    model = graphs.made(nodes, {"w": values(4, 5, 1, 1)}, {"x": [1, 3, 6, 5], "z": [1, 2, 6, 5]}, "y", [1, 4, 6, 5])
+    assert graphs.operators(split_constant_channels(model)) == ["Concat", "Conv"]
 
 
-def sums(order):
+def sums(graphs, order):
     """x + up(a) + up(b) + up(c), the terms of each addition in one of two orders."""
     up = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     nodes = [helper.make_node("Resize", [name, "", "", "size"], [f"up_{name}"], **up) for name in "abc"]
@@ -64,7 +45,7 @@ def sums(order):
         nodes.append(helper.make_node("Add", terms[::order], [f"with_{name}"]))
         total = f"with_{name}"
     constants = {"size": np.array([1, 2, 8, 6])}
-    return made(
+    return graphs.made(
         nodes,
         constants,
         {"x": [1, 2, 8, 6], "a": [1, 2, 4, 3], "b": [1, 2, 4, 3], "c": [1, 2, 4, 3]},
@@ -74,21 +55,21 @@ def sums(order):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_sums_are_resized_once(order):
-    model = sums(order)
+def test_sums_are_resized_once(graphs, order):
+    model = sums(graphs, order)
     inputs = {"x": values(1, 2, 8, 6), **{name: values(1, 2, 4, 3) for name in "abc"}}
     rewritten = resize_sums_once(model)
-    assert sorted(operators(rewritten)) == ["Add", "Add", "Add", "Resize"]
-    np.testing.assert_allclose(run(rewritten, inputs), run(model, inputs), atol=1e-5)
+    assert sorted(graphs.operators(rewritten)) == ["Add", "Add", "Add", "Resize"]
+    np.testing.assert_allclose(graphs.run(rewritten, inputs), graphs.run(model, inputs), atol=1e-5)
 
 
-def test_maps_of_different_sizes_are_not_added_before():
-    model = sums(1)
+def test_maps_of_different_sizes_are_not_added_before(graphs):
+    model = sums(graphs, 1)
     model.graph.input[1].CopyFrom(helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 2, 2, 2]))
-    assert operators(resize_sums_once(model)).count("Resize") == 2
+    assert graphs.operators(resize_sums_once(model)).count("Resize") == 2
 
 
-def test_division_folds_into_the_first_convolution():
+def test_division_folds_into_the_first_convolution(graphs):
     nodes = [
         helper.make_node("Sub", ["x", "mean"], ["centred"]),
         helper.make_node("Div", ["centred", "std"], ["normal"]),
@@ -96,11 +77,11 @@ def test_division_folds_into_the_first_convolution():
     ]
     std = np.array([50, 60, 70], np.float32).reshape(1, 3, 1, 1)
     constants = {"mean": values(1, 3, 1, 1), "std": std, "w.weight": values(4, 3, 3, 3)}
-    model = made(nodes, constants, {"x": [1, 3, 6, 5]}, "y")
+    model = graphs.made(nodes, constants, {"x": [1, 3, 6, 5]}, "y", [1, 4, 6, 5])
     x = {"x": values(1, 3, 6, 5) * 100}
     rewritten = fold_division(model)
-    assert operators(rewritten) == ["Sub", "Conv"]
-    np.testing.assert_allclose(run(rewritten, x), run(model, x), atol=1e-4)
+    assert graphs.operators(rewritten) == ["Sub", "Conv"]
+    np.testing.assert_allclose(graphs.run(rewritten, x), graphs.run(model, x), atol=1e-4)
 
 
 def test_an_export_has_round_channels_and_one_last_resize(plain):
