@@ -82,13 +82,16 @@ def pictures_needed(interval: Interval, half_width: float) -> int:
 
 
 def doubt(interval: Interval | None, max_drop: float, pictures: int) -> str:
-    """Return a sentence if so few pictures cannot tell whether a drop is within ``max_drop`` points, else ``""``."""
+    """Return a sentence if so few pictures cannot tell whether a drop is within ``max_drop`` points, else ``""``.
+
+    They can if the interval reaches no further than ``max_drop`` either way, or lies on one side of it altogether.
+    """
     if interval is None:
         return (
             f"{pictures} {'picture is' if pictures == 1 else 'pictures are'} too few to say how far the drop can be "
             f"trusted: take at least {LEAST_PICTURES}, better hundreds"
         )
-    if interval.half_width <= max_drop:
+    if interval.half_width <= max_drop or not interval.low <= max_drop < interval.high:
         return ""
     said = f"{pictures} pictures tell a drop to within {interval.half_width:.2f} points either way only"
     if max_drop == 0:

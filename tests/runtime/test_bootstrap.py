@@ -86,6 +86,8 @@ def test_pictures_needed() -> None:
         (Interval(-1.0, 1.0, 54), 0.5, "cannot support a claim of 0.5: about 220 pictures like these would"),
         (Interval(-1.0, 1.0, 54), 0.0, "cannot support a claim of no drop at all"),
         (Interval(0.0, 0.0, 54), 0.0, ""),
+        (Interval(4.5, 8.2, 54), 0.5, ""),  # it has failed, whatever the pictures
+        (Interval(-8.2, -4.5, 54), 0.5, ""),  # and here it has passed
     ],
 )
 def test_what_is_doubted(interval: Interval, max_drop: float, said: str) -> None:
