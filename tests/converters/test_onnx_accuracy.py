@@ -1,0 +1,68 @@
+"""The bundled model's 8-bit ONNX files on its validation pictures, which took no part in choosing anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from solov2_edge.bundled import bundle
+from solov2_edge.checkpoint import load_model
+from solov2_edge.converters.calibration import read_calibration
+from solov2_edge.converters.to_onnx import export_onnx
+from solov2_edge.manifest import manifest_path
+from solov2_edge.runtime import load
+from solov2_edge.runtime.evaluate import evaluate
+
+MAX_DROP = 0.5  # points of AP
+TENSORRT_DROP = 1.0  # int8 alone, without mixed precision: half the levels behind a ReLU are unused
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def mask_ap(checkout):
+    data = checkout / "tests/data/nuclei_val"
+
+    def measure(path: Path) -> float:
+        with load(path, threads=1) as segment:
+            return evaluate(segment, data / "instances.json", data / "images").ap
+
+    return measure
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The model at float32, and as int8 for CPUs and for TensorRT."""
+    folder, (model, _) = tmp_path_factory.mktemp("bundled"), load_model(bundle().checkpoint)
+    paths = {name: folder / f"{name}.onnx" for name in ("fp32", "cpu", "tensorrt")}
+    export_onnx(model, paths["fp32"], height=448, width=448)
+    given = {"height": 448, "width": 448, "precision": "int8", "calibration": read_calibration(bundle().calibration)}
+    for target in ("cpu", "tensorrt"):
+        export_onnx(model, paths[target], target=target, **given)
+    return paths
+
+
+def test_int8_keeps_the_accuracy(exported, mask_ap):
+    exact = mask_ap(exported["fp32"])
+    assert exact > 53
+    assert mask_ap(exported["cpu"]) > exact - MAX_DROP
+    assert mask_ap(exported["tensorrt"]) > exact - TENSORRT_DROP
+    assert exported["cpu"].stat().st_size < 0.3 * exported["fp32"].stat().st_size
+
+
+@pytest.mark.parametrize("layer", ["mask_head.kernel_convs.0.conv", "neck.fpn_convs.0.conv"])
+def test_a_planted_bad_scale_costs_accuracy(layer, exported, mask_ap, tmp_path):
+    """One layer's scale times four: what conversion would have refused, evaluation must notice as well."""
+    model = onnx.load(exported["cpu"])
+    (step,) = [
+        t for t in model.graph.initializer if t.name.startswith(f"network.{layer}.weight") and t.name.endswith("_step")
+    ]
+    step.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(step) * np.float32(4), step.name))
+    bad = tmp_path / "bad.onnx"
+    onnx.save(model, bad)
+    assert not manifest_path(bad).exists()
+    assert mask_ap(bad) < mask_ap(exported["cpu"]) - MAX_DROP
