@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from solov2_edge.spec import ModelSpec
 
 ONNX_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10}
 MakeOnnx = Callable[..., Path]
+MakeTflite = Callable[..., Path]
+AssertTiny = Callable[..., None]
 
 
 @pytest.fixture
@@ -86,6 +89,61 @@ def make_onnx(tmp_path: Path, tiny_manifest: Manifest, tiny_raw: RawOutputs) -> 
         return path
 
     return make
+
+
+@pytest.fixture
+def make_tflite(
+    tmp_path: Path, tiny_manifest: Manifest, tiny_raw: RawOutputs, tflite_builder: ModuleType
+) -> MakeTflite:
+    """Write a .tflite file that gives ``raw`` with the input's largest value / 1000 added to the mask features."""
+
+    def make(
+        name: str = "tiny.tflite",
+        *,
+        manifest: Manifest | None = None,
+        raw: RawOutputs = tiny_raw,
+        embed: bool = True,
+        sidecar: bool = True,
+        batched: bool = False,
+        shape: tuple[int, ...] | None = None,
+        **options: Any,
+    ) -> Path:
+        manifest = manifest or replace(tiny_manifest, format="tflite")
+        contract = manifest.input
+        image = contract.kind == "image"
+        plain = (1, contract.height, contract.width, 3) if image else (1, 3, contract.height, contract.width)
+        arrays = (raw.class_scores, raw.kernels, raw.mask_features)
+        content = tflite_builder.tiny_tflite(
+            {key: array[None] if batched else array for key, array in zip(manifest.outputs, arrays, strict=True)},
+            shape or plain,
+            **{
+                "input_name": contract.name,
+                "input_type": "uint8" if image else "float32",
+                "metadata": {METADATA_KEY: manifest.embedded().to_json().encode()} if embed else None,
+                **options,
+            },
+        )
+        path = tmp_path / name
+        path.write_bytes(content)
+        if sidecar:
+            full = replace(manifest, sha256=sha256_of(path), size_bytes=path.stat().st_size)
+            manifest_path(path).write_text(full.to_json())
+        return path
+
+    return make
+
+
+@pytest.fixture
+def assert_tiny(tiny_raw: RawOutputs) -> AssertTiny:
+    """Compare what a session gave with ``tiny_raw`` and the witness, and see that it is float32."""
+
+    def check(raw: RawOutputs, witness: float = 0.1, tolerance: float = 1e-5) -> None:
+        np.testing.assert_allclose(raw.class_scores, tiny_raw.class_scores, atol=tolerance)
+        np.testing.assert_allclose(raw.kernels, tiny_raw.kernels, atol=tolerance)
+        np.testing.assert_allclose(raw.mask_features, tiny_raw.mask_features + np.float32(witness), atol=tolerance)
+        assert {array.dtype.name for array in (raw.class_scores, raw.kernels, raw.mask_features)} == {"float32"}
+
+    return check
 
 
 @pytest.fixture
