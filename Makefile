@@ -2,6 +2,8 @@
 PYTHON ?= python3
 TEST_WORKERS ?= 2
 QUICKSTART_OUTPUT ?= quickstart-output
+REPORT_OUTPUT ?= report-output
+REPORT_OPTIONS ?= --threads 2 --seconds 60
 
 PIP := -m pip --disable-pip-version-check --quiet
 READY := .venv/.ready
@@ -9,7 +11,7 @@ READY_NUMPY1 := .venv-numpy1/.ready
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test test-quick test-numpy1 lint types bench links clean
+.PHONY: help setup quickstart report test test-quick test-numpy1 lint types bench links clean
 
 help: ## Say what can be made
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +38,10 @@ $(READY_NUMPY1): requirements/numpy1.txt pyproject.toml
 quickstart: $(READY) ## Convert, verify, evaluate and segment with the bundled model; ends with a report to open
 	@.venv/bin/solov2-edge quickstart --output "$(QUICKSTART_OUTPUT)"
 
+report: $(READY) ## Convert the bundled model to every precision, measure all; prints the README's table of precisions
+	@.venv/bin/python -m solov2_edge.report_table --output "$(REPORT_OUTPUT)" --images tests/data/nuclei_val/images \
+		--annotations tests/data/nuclei_val/instances.json $(REPORT_OPTIONS)
+
 test: $(READY) test-numpy1 ## Run all tests, the runtime's also under numpy 1.26
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS)
 
@@ -61,4 +67,4 @@ links: ## Build .links/, the tree as it is imported, for mypy and editors
 	@cd .links/solov2_edge && ln -s ../../solov2_edge/* ../../converters ../../runtime ../../demos .
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .venv-numpy1 .links quickstart-output .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-numpy1 .links quickstart-output report-output .pytest_cache .mypy_cache .ruff_cache .hypothesis

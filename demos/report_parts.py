@@ -153,10 +153,10 @@ def _place(value: float) -> float:
 
 def power(value: float) -> str:
     """Write 0.0000031 as 3.1 x 10^-6, with real superscripts."""
-    if value == 0:
-        return "0"
-    power = math.floor(math.log10(value))
-    return f"{value / 10**power:.1f}·10<sup>{power}</sup>".replace("-", "−")  # noqa: RUF001 - a real minus sign
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "not finite"
+    exponent = math.floor(math.log10(value))
+    return f"{value / 10**exponent:.1f}·10<sup>{exponent}</sup>".replace("-", "−")  # noqa: RUF001 - a real minus sign
 
 
 def times(pictures: tuple[PictureFacts, ...]) -> str:

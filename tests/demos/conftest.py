@@ -1,13 +1,26 @@
-"""Small frames and instances to draw."""
+"""Small frames and instances to draw, and a conversion to report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from solov2_edge.demos.conversion_data import (
+    ConversionReport,
+    ConvertedFile,
+    Disagreement,
+    Figure,
+    LayerCost,
+    StageRow,
+    Timing,
+)
+from solov2_edge.demos.image import encode_jpeg
+from solov2_edge.demos.report_data import StageParity
 from solov2_edge.runtime.instances import Instances
 
 Boxes = list[tuple[int, int, int, int]]
@@ -33,3 +46,76 @@ def make() -> Callable[..., Instances]:
 def grey() -> Callable[[int, int], NDArray[np.uint8]]:
     """Build a mid-grey BGR frame."""
     return lambda height, width: np.full((height, width, 3), 128, np.uint8)
+
+
+def _panel(level: int) -> bytes:
+    picture = np.full((120, 160, 3), level, np.uint8)
+    cv2.circle(picture, (80, 60), 30, (0, 94, 213), 2)
+    return encode_jpeg(picture, 80)
+
+
+_FLOAT = ConvertedFile(
+    name="a<b>.fp32.onnx",
+    title="ONNX fp32",
+    engine="onnxruntime 1",
+    size_bytes=6_500_000,
+    ap=Figure(53.61, 48.2, 58.9),
+    drop=Figure(-0.001, -0.02, 0.03),
+    network=Figure(1.0, 1.0, 1.0),
+    frame=Figure(1.0, 1.0, 1.0),
+    network_ms=32.0,
+    parity=(StageParity("class scores", 2e-6, 1e-4), StageParity("kernels", 0.0, 1e-4)),
+    stages=(
+        StageRow("network", "class_scores", 2e-6, 1e-4, False, "one.png", True),
+        StageRow("instances", "recall at 0.5", 1.0, 1.0, True, "one.png", True),
+        StageRow("instances", "score", 0.25, None, False, "(noise)", True),
+    ),
+    verdicts={"preprocess": True, "network": True},
+    matched=90,
+    expected=90,
+    verdict="passed: 90 of 90 instances matched on 5 pictures",
+    passed=True,
+    provenance={"SHA-256": "a" * 64, "Calibration set": "none was needed"},
+)
+_INTEGER = replace(
+    _FLOAT,
+    name="a.int8.mlpackage",
+    title="Core ML int8",
+    engine="program interpreter",
+    size_bytes=1_900_000,
+    drop=Figure(0.72, 0.1, 1.4),
+    network=None,
+    frame=None,
+    network_ms=None,
+    parity=(StageParity("noise of kernels", float("inf"), 0.25),),
+    stages=(StageRow("network", "noise_of_kernels", None, 0.25, False, "(all pictures)", False),),
+    verdicts={"preprocess": True, "network": False},
+    matched=70,
+    verdict="failed: network noise of kernels",
+    passed=False,
+    worst=(Disagreement("p&q.png", (_panel(90), _panel(120), _panel(60)), 160, 120, 0.871, 3, 2, 1),),
+    provenance={"SHA-256": "b" * 64, "Calibration set": "64 pictures"},
+)
+CONVERSION = ConversionReport(
+    model="nano",
+    baseline="nano.safetensors",
+    baseline_ap=Figure(53.6, 48.0, 59.0),
+    pictures=54,
+    objects=2000,
+    compared=20,
+    max_drop=0.5,
+    files=(_FLOAT, _INTEGER, replace(_FLOAT, name="c.int8.onnx", title="ONNX int8", network=Figure(0.25, 0.2, 0.3))),
+    timing=Timing(
+        "a<b>.fp32.onnx", "A processor, 2 of 2 cores, 2 threads", 40, ("The machine was not quiet: load 9.",)
+    ),
+    sensitivity=tuple(LayerCost(f"backbone.layer{i}", 0.4 - 0.1 * i, 20.0 + i, 12_000_000) for i in range(5)),
+    notes=("A <note>.",),
+    provenance={"Checkpoint": "nano.safetensors", "SHA-256 of the checkpoint": "c" * 64},
+    commands=(("With these files", "solov2-edge report a.onnx"),),
+)
+
+
+@pytest.fixture(scope="session")
+def conversion() -> ConversionReport:
+    """A report with everything a page can show: a sound float file, an integer one that fails, and a fast one."""
+    return CONVERSION
