@@ -56,6 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("native", "lowered"),
         help="onnx: deformable convolution as DeformConv (native, default) or lowered to portable operators",
     )
+    parser.add_argument(
+        "--for",
+        dest="target",
+        choices=("cpu", "tensorrt"),
+        help="onnx int8: for ONNX Runtime on CPUs (default), or the symmetric form TensorRT wants",
+    )
     parser.add_argument("--opset", type=int, metavar="N", help="onnx: opset; default: the oldest that can say it")
     parser.add_argument(
         "--deployment-target", metavar="iOSNN", help="coreml: the oldest system to run on; default: iOS16, or as needed"
@@ -71,12 +77,12 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     precisions = parse_precisions(args.precision, formats)
     size = parse_size(args.input_size) if args.input_size is not None else None
     require_positive("--opset", args.opset)
-    own = options_for(formats, vars(args))
     name = args.name or args.checkpoint.stem
     if Path(name).name != name:
         raise InputError(f"--name must be a bare file name, got {name!r}; the folder goes to --output")
     require(args.checkpoint.exists(), f"{args.checkpoint}: no such checkpoint")
-    conversions = plan(formats, precisions, args.output, name)
+    conversions = plan(formats, precisions, args.output, name, args.target)
+    own = options_for(conversions, vars(args))
     calibration = _calibration(conversions, args)
 
     from solov2_edge.checkpoint import load_model
@@ -90,9 +96,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     )
     output_folder(args.output)
     artefacts = []
-    for conversion in conversions:
+    for conversion, options in zip(conversions, own, strict=True):
         console.log(f"converting to {conversion.path.name}, {args.input} input {size_text(height, width)}")
-        options: dict[str, Any] = dict(own[conversion.format])
         if conversion.calibrated:
             options["calibration"] = calibration
         manifest = exporters[conversion.format](

@@ -24,6 +24,7 @@ EXPORTERS = {
 OWN_OPTIONS = {
     "opset": ("--opset", "onnx"),
     "dcn": ("--dcn", "onnx"),
+    "target": ("--for", "onnx"),
     "deployment_target": ("--deployment-target", "coreml"),
 }
 
@@ -48,28 +49,46 @@ class Conversion:
         return (self.format, self.precision) in CALIBRATED
 
 
-def plan(formats: Sequence[str], precisions: Sequence[str], folder: Path, name: str) -> tuple[Conversion, ...]:
-    """Return every precision in every format, named ``NAME.<precision>.<suffix>``."""
-    return tuple(
-        Conversion(format_, precision, folder / f"{name}.{precision}{SUFFIXES[format_]}")
-        for format_ in formats
-        for precision in precisions
-    )
+def plan(
+    formats: Sequence[str], precisions: Sequence[str], folder: Path, name: str, target: str | None = None
+) -> tuple[Conversion, ...]:
+    """Return every precision in every format, named ``NAME.<precision>.<suffix>``.
+
+    An integer ONNX file for TensorRT is another file than that for CPUs: ``NAME.int8-tensorrt.onnx``.
+    """
+    made = []
+    for format_ in formats:
+        for precision in precisions:
+            word = f"{precision}-tensorrt" if _targeted(format_, precision) and target == "tensorrt" else precision
+            made.append(Conversion(format_, precision, folder / f"{name}.{word}{SUFFIXES[format_]}"))
+    return tuple(made)
 
 
-def options_for(formats: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return format -> its exporter's own options, of what the user gave (None: not given).
+def options_for(conversions: Sequence[Conversion], given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the exporter's own options of each conversion, of what the user gave (None: not given).
 
     Raises:
-        InputError: an option was given that none of the formats takes.
+        InputError: an option was given that none of the conversions takes.
     """
-    chosen: dict[str, dict[str, Any]] = {format_: {} for format_ in formats}
+    chosen: list[dict[str, Any]] = [{} for _ in conversions]
     for keyword, (option, format_) in OWN_OPTIONS.items():
         if given[keyword] is None:
             continue
-        require(format_ in formats, f"{option} is for --to {format_}, which was not asked; leave it out")
-        chosen[format_][keyword] = given[keyword]
+        taking = [
+            own
+            for own, conversion in zip(chosen, conversions, strict=True)
+            if conversion.format == format_ and (keyword != "target" or _targeted(format_, conversion.precision))
+        ]
+        what = f"--to {format_}" + (" --precision int8" if keyword == "target" else "")
+        require(bool(taking), f"{option} is for {what}, which was not asked; leave it out")
+        for own in taking:
+            own[keyword] = given[keyword]
     return chosen
+
+
+def _targeted(format_: str, precision: str) -> bool:
+    """Tell whether a file depends on the engine it is for."""
+    return (format_, precision) == ("onnx", "int8")
 
 
 def exporter(format_: str) -> Callable[..., Manifest]:

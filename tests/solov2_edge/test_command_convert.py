@@ -83,6 +83,16 @@ def test_calibration_reaches_the_precision_that_needs_it_and_no_other(
     assert recorded[1]["calibration"].to_manifest()["count"] == 64
 
 
+def test_the_file_for_tensorrt_has_a_name_of_its_own(
+    tmp_path: Path, weights: str, calls: Calls, checkout: Path
+) -> None:
+    pictures = str(checkout / "solov2_edge" / "assets" / "calibration")
+    options = ["--precision", "fp32", "int8", "--for", "tensorrt", "--calibrate", pictures, "--input-size", "64x64"]
+    assert main(["convert", weights, "-o", str(tmp_path), *options, "--quiet"]) == 0
+    assert [call["path"].name for call in calls] == ["mine.fp32.onnx", "mine.int8-tensorrt.onnx"]
+    assert [call.get("target") for call in calls] == [None, "tensorrt"]
+
+
 def test_every_format_has_an_exporter_and_a_suffix() -> None:
     from solov2_edge.conversions import EXPORTERS, SUFFIXES
 
@@ -99,6 +109,7 @@ def test_every_format_has_an_exporter_and_a_suffix() -> None:
         (["--allow-small"], "none of which was asked"),
         (["--deployment-target", "iOS16"], "--deployment-target is for --to coreml, which was not asked"),
         (["--to", "tflite", "--opset", "18"], "--opset is for --to onnx, which was not asked"),
+        (["--for", "tensorrt"], "--for is for --to onnx --precision int8, which was not asked"),
         (["--precision", "half"], "did you mean fp16?"),
         (["--input-size", "450x768"], "the next is 480x768"),
         (["--name", "a/b"], "--name must be a bare file name"),
