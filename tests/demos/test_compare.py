@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from solov2_edge.demos.compare import FIRST, SECOND, Disagreements, draw_disagreements, side_by_side
+from solov2_edge.demos.compare import FIRST, SECOND, Disagreements, draw_disagreements, panels_of, side_by_side
 from solov2_edge.errors import InputError
 from solov2_edge.runtime.instances import Instances
 
@@ -76,3 +76,17 @@ def test_another_frame_is_refused(frame: NDArray[np.uint8]) -> None:
 def test_disagreements_count() -> None:
     assert len(Disagreements()) == 0
     assert len(Disagreements(missed=[1], extra=[1, 2], loose=[(0, 0)])) == 4
+
+
+def test_the_panels_come_back_without_their_titles() -> None:
+    frame, found = np.full((60, 90, 3), 128, np.uint8), boxes((5, 5, 30, 30), shape=(60, 90))
+    apart = Disagreements(missed=[0])
+    overlay = side_by_side(frame, found, found, apart, ("a", "b", "a title that is far too long for its panel" * 9))
+    panels = panels_of(overlay)
+    scale = 640 // 90
+    assert [panel.shape for panel in panels] == [(60 * scale, 90 * scale, 3)] * 3
+    assert np.array_equal(panels[0], panels[1])
+    assert np.array_equal(panels[2], draw_disagreements(frame, found, found, apart, scale=scale))
+    for wrong in (overlay[:, :-1], overlay[:5]):
+        with pytest.raises(InputError, match="expected"):
+            panels_of(wrong)
