@@ -14,6 +14,7 @@ import pytest
 from solov2_edge import report_run
 from solov2_edge.bundled import bundle
 from solov2_edge.cli import main
+from solov2_edge.console import Console
 from solov2_edge.manifest import manifest_path, sha256_of
 from solov2_edge.report_facts import conversion_report
 
@@ -245,14 +246,12 @@ def test_a_bad_sensitivity_file_is_refused_before_any_work(
 
 
 def test_waiting_for_quiet_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    from solov2_edge.console import Console
-
-    loads = iter([90.0, 90.0, 90.0, 0.0, 0.0])
     slept: list[float] = []
-    monkeypatch.setattr("os.getloadavg", lambda: (next(loads), 0.0, 0.0), raising=False)
     monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr("solov2_edge.runtime.machine.read_machine", lambda: type("M", (), {"usable_cores": 2})())
+    monkeypatch.setattr("os.getloadavg", lambda: (90.0 if len(slept) < 3 else 1.0, 0.0, 0.0), raising=False)
     report_run._settle(30.0, Console(quiet=True))
-    assert len(slept) == 1
+    assert len(slept) == 3
+    monkeypatch.setattr("os.getloadavg", lambda: (90.0, 0.0, 0.0), raising=False)
     report_run._settle(0.0, Console(quiet=True))
-    assert len(slept) == 1
+    assert len(slept) == 3
