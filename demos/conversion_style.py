@@ -51,6 +51,8 @@ figcaption .first { background: rgb(213, 94, 0); } figcaption .second { backgrou
   tr:first-child { display: grid; }
   tr { grid-template-columns: repeat(3, 1fr); }
   td:last-child { grid-column: auto; }
+  .quantities td:first-child { grid-column: 1 / 3; }
+  .quantities td:last-child { grid-area: 1 / 3; text-align: right; }
   .quantities td { overflow-wrap: anywhere; white-space: normal; }
   .panels { grid-template-columns: 1fr; }
   .forest { grid-template-columns: 5.6rem 1fr 3rem; gap: .6rem; }
