@@ -9,6 +9,7 @@ convolutions, where a step of the grid would be a shift of the picture.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from onnx import NodeProto
@@ -16,7 +17,7 @@ from onnx import NodeProto
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.errors import require
 
-__all__ = ["Plan", "layer_names", "layer_of", "make_plan"]
+__all__ = ["Plan", "layer_names", "layer_of", "layer_work", "make_plan"]
 
 MOVES = ("Transpose", "Reshape", "Gather")  # what only moves values works on the integers themselves
 ENDINGS = (".weight", ".weight_of_map", ".weight_of_pixels")
@@ -55,6 +56,18 @@ def layer_of(conv: NodeProto) -> str:
 def layer_names(graph: Graph) -> list[str]:
     """Return the layers that can be integer, in the order they run."""
     return list(dict.fromkeys(layer_of(conv) for conv in _candidates(graph)))
+
+
+def layer_work(graph: Graph) -> dict[str, int]:
+    """Return layer -> multiplications of one run, over all levels it runs on: what keeping it float costs, roughly."""
+    work: dict[str, int] = {}
+    for conv in _candidates(graph):
+        result, weight = graph.shape(conv.output[0]), graph.constant(conv.input[1])
+        assert result is not None  # sizes are fixed, so shapes are known
+        assert weight is not None  # as of every candidate
+        layer = layer_of(conv)
+        work[layer] = work.get(layer, 0) + math.prod(result) * math.prod(weight.shape[1:])
+    return work
 
 
 def make_plan(graph: Graph, keep_float: frozenset[str] = frozenset(), *, outputs: bool = True) -> Plan:

@@ -33,7 +33,7 @@ from solov2_edge.errors import GateError, InputError, require
 from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
-__all__ = ["OPSETS", "export_onnx"]
+__all__ = ["OPSETS", "export_onnx", "pack"]
 
 OPSETS = range(18, 23)
 DEFAULT_OPSET = 18
@@ -137,7 +137,7 @@ def export_onnx(
         weights_licence=weights_licence,
         dcn_lowering=dcn if traceable.deform_convs else "none",
     )
-    data = _packed(graph, manifest)
+    data = pack(graph, manifest)
     last, stage = onnx.load_from_string(data), "embedding the manifest"
     if builder is None:
         judge(last, probes, stage, precision)
@@ -193,7 +193,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _packed(graph: ModelProto, manifest: Manifest) -> bytes:
+def pack(graph: ModelProto, manifest: Manifest) -> bytes:
     """Return the file's bytes, with the manifest inside, checked to be valid ONNX."""
     for key, text in (
         (METADATA_KEY, manifest.embedded().to_json()),

@@ -11,6 +11,7 @@ from solov2_edge.converters.calibration import read_calibration
 from solov2_edge.converters.onnx_census import check_weights, require_integers, take_census
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_int8 import int8_builder, judge_int8
+from solov2_edge.converters.onnx_islands import layer_work
 from solov2_edge.converters.onnx_quantise import quantise
 from solov2_edge.converters.probes import Probes, drawn_frame
 from solov2_edge.converters.to_onnx import export_onnx
@@ -134,6 +135,15 @@ def test_an_int8_file_of_float_layers_alone_is_refused(builders, plain, calibrat
     with pytest.raises(GateError, match="1 convolutions were to run in integers and 0 do"):
         export_onnx(plain.model, tmp_path / "m.onnx", **given)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_work_of_layers_adds_up_over_levels(builders):
+    graph = Graph(builders["tensorrt"].prepared)
+    work = layer_work(graph)
+    assert list(work) == list(builders["tensorrt"].layers)
+    cells = 10**2 + 8**2 + 6**2 + 4**2 + 2**2
+    assert work["mask_head.cls_convs.0"] == cells * 16 * 16 * 9
+    assert work["mask_head.conv_cls"] == cells * 3 * 16 * 9
 
 
 def spoil(model, ending, factor):
