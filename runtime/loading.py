@@ -38,13 +38,13 @@ def load(
     Args:
         path: an ``.onnx``, ``.tflite`` or ``.mlpackage`` made by ``solov2-edge convert``.
         engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"`` or ``"coreml"`` insists.
-        threads: threads of the engine, 1..1024; None: as many as the engine sees fit, for LiteRT the CPUs this process
-                may use.
+        threads: threads of the engine, 1..1024; None: as many as the engine sees fit, with LiteRT as many CPUs as this
+            process may use.
         providers: what the engine runs the network on: one name means exactly that one; a sequence is a fallback
             list, tried in order. ONNX Runtime: ``cpu``, ``cuda``, ``tensorrt``, ``coreml`` or a provider's full name.
             LiteRT: ``xnnpack`` (or ``cpu``), ``builtin``, ``cpu-reference``, ``gpu`` or the path of a delegate library.
-            Core ML: ``all``, ``cpu_only``, ``cpu_and_gpu``, ``cpu_and_ne``. Default: the CPU, on Core ML ``all``. What really runs is in
-            ``Segmenter.providers``.
+            Core ML: ``all``, ``cpu_only``, ``cpu_and_gpu``, ``cpu_and_ne``. Default: the CPU, on Core ML ``all``. What
+            really runs is in ``Segmenter.providers``.
         provider_options: provider name -> that provider's own options, for example
             ``{"tensorrt": {"trt_engine_cache_enable": True}}``.
         **options: fields of :class:`DecodeOptions`, for example ``score_threshold=0.3``.
