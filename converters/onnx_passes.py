@@ -23,7 +23,7 @@ from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.errors import GateError
 from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["GraphPass", "check_size", "judge", "passes_for", "run_passes", "runner", "strip_notes"]
+__all__ = ["GraphPass", "check_size", "judge", "measure", "passes_for", "run_passes", "runner", "strip_notes"]
 
 # Names, shapes and attributes of a node or a weight cost up to a few hundred bytes each; lowered deformable
 # convolutions add sampling grids, under one per cent of a network's weights.
@@ -106,6 +106,13 @@ def judge(model: ModelProto, probes: Probes, stage: str, precision: str) -> dict
         rounded = probes.judge(stage, runner(rounded_everywhere(model), options, stage), precision)
         worst = {output: max(value, rounded[output]) for output, value in worst.items()}
     return worst
+
+
+def measure(model: ModelProto, probes: Probes) -> dict[str, float]:
+    """Return the largest difference from PyTorch per output on the probes, judging nothing."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    return probes.measure(runner(model, options, "measuring it on the probes"))
 
 
 def runner(model: ModelProto, options: onnxruntime.SessionOptions, stage: str) -> Callable[[NDArray[Any]], RawOutputs]:

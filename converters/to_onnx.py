@@ -23,7 +23,7 @@ from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
 from solov2_edge.converters.onnx_census import require_integers, take_census
 from solov2_edge.converters.onnx_int8 import int8_builder
-from solov2_edge.converters.onnx_passes import check_size, judge, passes_for, run_passes
+from solov2_edge.converters.onnx_passes import check_size, judge, measure, passes_for, run_passes
 from solov2_edge.converters.onnx_quantise import ENGINES
 from solov2_edge.converters.onnx_traceable import OnnxTraceable
 from solov2_edge.converters.probes import Probes
@@ -116,8 +116,9 @@ def export_onnx(
         builder = int8_builder(graph, partial(calibration.batches, model.spec, contract), target, probes, log=say)
         graph = builder.build(keep_float)
         require_integers(take_census(graph), 1)
-        measured = builder.judge(graph, "going to int8")
-        say(f"int8: {take_census(graph)}, {max(measured.values()):.1e} of range from float32")
+        noise = builder.judge(graph, "going to int8")
+        measured = measure(graph, probes)
+        say(f"int8: {take_census(graph)}, {max(noise.values()):.1e} of range from float32 on calibration pictures")
     check_size(graph, traceable.numbers, PRECISION_BYTES["fp32" if keep_float else precision])
 
     manifest = Manifest(
