@@ -23,7 +23,7 @@ from solov2_edge.demos.conversion_style import CONVERSION_STYLE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 BROWSER = next((found for found in map(shutil.which, NAMES) if found), None)
-SECONDS = 240  # two on an idle machine; a crowded one has been seen to take twenty times as long
+SECONDS = 240  # two on an idle machine; a crowded one took twelve
 OPTIONS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
     "--disable-background-networking", "--allow-file-access-from-files", "--virtual-time-budget=4000",
