@@ -43,13 +43,13 @@ report: $(READY) ## Convert the bundled model to every precision, measure all; p
 		--annotations tests/data/nuclei_val/instances.json $(REPORT_OPTIONS)
 
 test: $(READY) test-numpy1 ## Run all tests, the runtime's also under numpy 1.26
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS)
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal
 
 test-quick: $(READY) ## Run the tests that take less than about ten seconds each
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) -m "not slow"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow"
 
 test-numpy1: $(READY_NUMPY1) ## Run the tests of the runtime and the demos without torch, under numpy 1.26
-	OMP_NUM_THREADS=1 .venv-numpy1/bin/python -m pytest -n $(TEST_WORKERS) tests/runtime tests/demos
+	OMP_NUM_THREADS=1 .venv-numpy1/bin/python -m pytest -n $(TEST_WORKERS) --dist worksteal tests/runtime tests/demos
 
 lint: $(READY) ## Check style and formatting
 	.venv/bin/ruff check .
