@@ -13,6 +13,7 @@ __all__ = ["drops", "sensitivity", "times"]
 
 LEAST_SPAN = 0.2  # points of AP: a smaller axis would magnify noise
 TICKS = 5
+MOST_RATIO = 3.0  # a file that is many times slower would leave all others without a bar to compare
 MOST_LAYERS = 40  # the worst ones; a page is no spreadsheet, and the JSON file beside it has them all
 
 
@@ -80,7 +81,7 @@ def _whisker(start: float | None, end: float | None, low: float, high: float) ->
 def times(report: ConversionReport) -> str:
     """Return each file's network time as a bar, over the reference's."""
     shown = [(file.title, file.network, file.network_ms) for file in report.files]
-    longest = max((network.value for _, network, _ in shown if network is not None), default=0.0)
+    longest = max((min(network.value, MOST_RATIO) for _, network, _ in shown if network is not None), default=0.0)
     if longest <= 0:
         return ""
     rows = ""
@@ -90,7 +91,8 @@ def times(report: ConversionReport) -> str:
         spread = "" if network.low is None or network.high is None else f"{network.low:.2f} to {network.high:.2f}"
         rows += (
             f'<div class="plot"><span>{escape(title)}</span><div class="bar" title="{spread}">'
-            f'<span style="width:{100 * network.value / longest:.2f}%"></span></div>'
+            f"<span{' class=beyond' if network.value > MOST_RATIO else ''} "
+            f'style="width:{min(100.0, 100 * network.value / longest):.2f}%"></span></div>'
             f"<em>{network.value:.2f} ×<small>{milliseconds:.1f} ms</small></em></div>"  # noqa: RUF001
         )
     return f'<div class="card">{rows}</div>'

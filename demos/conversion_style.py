@@ -35,6 +35,7 @@ figcaption .first { background: rgb(213, 94, 0); } figcaption .second { backgrou
 .plot > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .forest em, .plot em { font-style: normal; text-align: right; }
 .plot em small { display: block; color: var(--soft); font-size: .8rem; line-height: 1.2; }
+.bar > span.beyond { mask: linear-gradient(90deg, #000 82%, #0000); }
 .axis { position: relative; height: 1.3rem; }
 .axis > span { position: absolute; top: 50%; height: 3px; margin-top: -1.5px; border-radius: 2px;
   background: var(--net); }

@@ -79,7 +79,11 @@ def _said(data: Mapping[str, Any]) -> str:
     if timing is None:
         return said + "."
     machine, entry = timing["machine"], next(file["bench"] for file in data["files"] if file["bench"])
-    threads = "default threads" if entry["threads"] is None else f"{entry['threads']} threads"
+    threads = (
+        "default threads"
+        if entry["threads"] is None
+        else f"{entry['threads']} thread{'s' if entry['threads'] > 1 else ''}"
+    )
     first = f"; network time over that of {data['reference']} in one interleaved run of {entry['rounds']} rounds, "
     where = f"{threads}, {machine['cpu']}, {machine['usable_cores']} cores, "
     quiet = "which were not quiet" if data["warnings"] else "which were quiet"

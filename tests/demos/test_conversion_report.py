@@ -9,7 +9,7 @@ import pytest
 
 from solov2_edge.demos.compare import FIRST, SECOND
 from solov2_edge.demos.conversion_data import ConversionReport, Figure, LayerCost
-from solov2_edge.demos.conversion_plots import drops, sensitivity
+from solov2_edge.demos.conversion_plots import drops, sensitivity, times
 from solov2_edge.demos.conversion_report import render_conversion
 from solov2_edge.demos.conversion_style import CONVERSION_STYLE
 
@@ -194,3 +194,11 @@ def test_colours_can_be_read(scheme: int) -> None:
 def test_the_legend_has_the_colours_of_the_overlays() -> None:
     for name, bgr in (("first", FIRST), ("second", SECOND)):
         assert f".{name} {{ background: rgb({bgr[2]}, {bgr[1]}, {bgr[0]})" in CONVERSION_STYLE
+
+
+def test_one_very_slow_file_leaves_the_others_their_bars(conversion: ConversionReport) -> None:
+    files = tuple(replace(conversion.files[0], network=Figure(value)) for value in (1.0, 0.3, 33.0))
+    plot = times(replace(conversion, files=files))
+    assert re.findall(r"width:([\d.]+)%", plot) == ["33.33", "10.00", "100.00"]
+    assert plot.count("class=beyond") == 1
+    assert "33.00" in plot
