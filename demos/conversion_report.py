@@ -95,7 +95,7 @@ def _drops_text(report: ConversionReport) -> str:
 def _times_text(timing: Timing) -> str:
     return (
         f"Time of the network over that of {timing.reference}, median of {timing.rounds} rounds in which all files "
-        f"took turns, so that drift of the machine cancels. {timing.machine}."
+        f"took turns, so that drift of the machine cancels. A fading bar goes on. {timing.machine}."
     )
 
 

@@ -125,7 +125,8 @@ def _timing(data: Mapping[str, Any]) -> Timing | None:
     entries = [file["bench"] for file in data["files"] if file["bench"] is not None]
     threads = entries[0]["threads"]
     words = f"{machine['cpu']}, {machine['usable_cores']} of {machine['cores']} cores"
-    words += f", {'as many threads as the engines chose' if threads is None else '1 thread' if threads == 1 else f'{threads} threads'}"
+    chosen = "as many threads as the engines chose" if threads is None else f"{threads} threads"
+    words += f", {'1 thread' if threads == 1 else chosen}"
     words += f", {machine['distribution'] or machine['system']}"
     return Timing(data["reference"], words, entries[0]["rounds"], tuple(data["warnings"]))
 
