@@ -131,7 +131,7 @@ def test_metadata(exports):
     assert (beside.sha256, beside.size_bytes) == (sha256_of(path), size_of(path))
     assert (beside.format, beside.source_sha256, beside.weights_licence) == ("coreml", "a" * 64, "CC0-1.0")
     assert set(beside.tools) == {"solov2-edge", "torch", "coremltools"}
-    assert 0 < max(beside.parity.values()) < 1e-4
+    assert 0 < max(beside.parity.values()) < 3e-6  # a forgotten epsilon in 28 norms makes it 5e-6
     assert [exports(name)[2].dcn_lowering for name in CASES] == ["none", "lowered"]
 
 
