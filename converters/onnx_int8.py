@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from solov2_edge.converters.damping import damped_graph
+from solov2_edge.converters.noise_gate import judge_noise
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_islands import layer_names
 from solov2_edge.converters.onnx_passes import judge, runner
 from solov2_edge.converters.onnx_quantise import FORMS, count_for, quantise
 from solov2_edge.converters.onnx_stem import stem_by_pixel_groups
-from solov2_edge.converters.parity import differences, noise
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
-from solov2_edge.converters.tolerances import tolerance_of
 from solov2_edge.converters.value_ranges import ValueCounts
-from solov2_edge.errors import GateError
 
 __all__ = ["Int8Builder", "int8_builder", "judge_int8"]
 
-JUDGED = 8  # calibration pictures that the finished graph is compared with the float one on
-TINY = 1e-30  # signal of an output that is constant
 STEM_BOUND = "fp16"  # precision whose bound holds for a picture surrounded by whole pixel values
 
 
@@ -101,41 +94,20 @@ def judge_int8(
 ) -> dict[str, float]:
     """Compare an 8-bit graph with its float original on pictures of the kind it was calibrated for.
 
-    The probes that float files are judged on are noise, which no calibration covers.
-
     Args:
         original: the float32 graph, itself judged against PyTorch.
         quantised: its 8-bit form.
-        batches: calibration inputs, of which the first :data:`JUDGED` are taken.
+        batches: calibration inputs, of which the first few are taken.
         stage: what was just done, for the message.
 
     Returns:
         The largest difference per output, as a part of the range.
 
     Raises:
-        GateError: the noise of an output, the root mean square of its error over its standard deviation, is above
-            the bound for ``"int8"``, which no sound choice of ranges reaches; or ONNX Runtime cannot run the graph.
+        GateError: an output is too noisy, see :func:`~solov2_edge.converters.noise_gate.judge_noise`, or ONNX Runtime
+            cannot run the graph.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only
     exact, rounded = (runner(graph, options, stage) for graph in (original, quantised))
-    sums: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    worst: dict[str, float] = defaultdict(float)
-    for batch in islice(batches, JUDGED):
-        expected, got = exact(batch), rounded(batch)
-        for name, difference in differences(got, expected).items():
-            worst[name] = max(worst[name], difference)
-        for name, pair in noise(got, expected).items():
-            sums[name].append(pair)
-    bound = tolerance_of("int8").overall.noise
-    assert bound is not None  # the table has one for every integer precision
-    for name, pairs in sums.items():
-        error, signal = np.sum(pairs, axis=0)
-        relative = float(np.sqrt(error / max(signal, TINY)))
-        if not relative <= bound:
-            raise GateError(
-                f"the noise of {name} is {relative:.2g} of its standard deviation after {stage}, where {bound:g} is "
-                "allowed; keep layers float, or calibrate with pictures of the kind the network will see; nothing was "
-                "written"
-            )
-    return dict(worst)
+    return judge_noise(exact, rounded, batches, stage, "int8")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.converters.damping import DAMPING
+from solov2_edge.converters.noise_gate import judge_noise
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.converters.quiet import quiet
 from solov2_edge.converters.rewriting import offset_weights
@@ -21,7 +22,7 @@ from solov2_edge.runtime.session import RawOutputs
 with quiet():
     from ai_edge_litert.interpreter import Interpreter
 
-__all__ = ["check_graph", "check_size", "judge"]
+__all__ = ["check_graph", "check_size", "judge", "judge_integers", "measure"]
 
 MAX_RANK = 4  # of GPU delegates
 # Names, shapes and quantisation of a tensor or an operator, which the names of modules make long, and constants that
@@ -54,6 +55,37 @@ def judge(flatbuffer: bytes, traceable: Traceable, probes: Probes, stage: str, p
             raise
         damped = _damped(flatbuffer, traceable)
         return probes.damped().judge(stage, _runner(damped, traceable, stage), precision)
+
+
+def judge_integers(
+    original: bytes,
+    quantised: bytes,
+    traceable: Traceable,
+    batches: Iterable[NDArray[Any]],
+    stage: str,
+    precision: str,
+) -> dict[str, float]:
+    """Compare a calibrated model with its float original on calibration pictures.
+
+    Args:
+        original: the float32 model, itself judged against PyTorch.
+        quantised: its integer form.
+        traceable: what both were made from.
+        batches: calibration inputs, of which the first few are taken.
+        stage: what was just done, for the message.
+        precision: of the quantised model.
+
+    Raises:
+        GateError: an output is too noisy, see :func:`~solov2_edge.converters.noise_gate.judge_noise`, or the
+            interpreter cannot run the model.
+    """
+    exact, rounded = (_runner(flatbuffer, traceable, stage) for flatbuffer in (original, quantised))
+    return judge_noise(exact, rounded, batches, stage, precision)
+
+
+def measure(flatbuffer: bytes, traceable: Traceable, probes: Probes) -> dict[str, float]:
+    """Return the largest difference from PyTorch per output over the probes, as a part of the range, unjudged."""
+    return probes.measure(_runner(flatbuffer, traceable, "measuring it"))
 
 
 def _runner(flatbuffer: bytes, traceable: Traceable, stage: str) -> Callable[[NDArray[Any]], RawOutputs]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.converters.tflite_half import to_half
-from solov2_edge.converters.tflite_judge import check_graph, check_size, judge
+from solov2_edge.converters.tflite_judge import check_graph, check_size, judge, judge_integers, measure
 from solov2_edge.converters.tflite_lower import lower
 from solov2_edge.converters.tflite_metadata import embed_manifest
 from solov2_edge.converters.tflite_pack import packed
@@ -92,9 +93,16 @@ def export_tflite(
     facts = check_graph(flatbuffer)
     measured = judge(flatbuffer, traceable, probes, "the conversion", "fp32")
     say(f"TFLite: {sum(facts.ops.values())} operators, {max(measured.values()):.1e} of range from PyTorch")
-    if precision != "fp32":
-        flatbuffer = packed(_reduced(flatbuffer, precision, calibration, traceable, say))
-        measured = judge(flatbuffer, traceable, probes, f"going to {precision}", precision)
+    original, stage = flatbuffer, f"going to {precision}"
+    if calibration is not None:
+        batches = partial(calibration.batches, model.spec, contract)
+        flatbuffer = packed(quantise(original, precision, batches, log=say))
+        noise = judge_integers(original, flatbuffer, traceable, batches(), stage, precision)
+        measured = measure(flatbuffer, traceable, probes)
+        say(f"{precision}: {max(noise.values()):.1e} of range from float32 on calibration pictures")
+    elif precision != "fp32":
+        flatbuffer = packed(to_half(original) if precision == "fp16" else quantise(original, precision, log=say))
+        measured = judge(flatbuffer, traceable, probes, stage, precision)
         say(f"{precision}: {max(measured.values()):.1e} of range from PyTorch")
     if precision in PRECISION_BYTES:
         check_size(flatbuffer, traceable.numbers, PRECISION_BYTES[precision])
@@ -113,21 +121,9 @@ def export_tflite(
         dcn_lowering="lowered" if traceable.deform_convs else "none",
     )
     flatbuffer = embed_manifest(flatbuffer, manifest.embedded().to_json())
-    judge(flatbuffer, traceable, probes, "embedding the manifest", precision)
+    stage = "embedding the manifest"
+    if calibration is not None:
+        judge_integers(original, flatbuffer, traceable, batches(), stage, precision)
+    else:
+        judge(flatbuffer, traceable, probes, stage, precision)
     return write_artefact(target, flatbuffer, manifest)
-
-
-def _reduced(
-    flatbuffer: bytes,
-    precision: str,
-    calibration: Calibration | None,
-    traceable: TfliteTraceable,
-    say: Callable[[str], None],
-) -> bytes:
-    """Return the float32 model at another precision."""
-    if precision == "fp16":
-        return to_half(flatbuffer)
-    if calibration is None:
-        return quantise(flatbuffer, precision, log=say)
-    spec, contract = traceable.spec, traceable.contract
-    return quantise(flatbuffer, precision, lambda: calibration.batches(spec, contract), log=say)
