@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solov2_edge.choices import require_positive
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError, require
-from solov2_edge.opening import is_checkpoint
+from solov2_edge.opening import CORE_ML_SUFFIX, is_checkpoint
 
 if TYPE_CHECKING:
-    from solov2_edge.converters.verification import StageSummary
+    from solov2_edge.converters.verification import StageSummary, Verification
 
-__all__ = ["add_arguments", "run"]
+__all__ = ["add_arguments", "run", "with_apple_units"]
 
 WORST = 5  # overlays; enough to see what kind of fault it is
+APPLE_PICTURES = 3  # for each choice of compute units; opening a package for the Neural Engine takes long
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +72,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
             worst_count=args.worst or WORST,
             progress=progress,
         )
+    if sys.platform == "darwin" and args.artefact.suffix.lower() == CORE_ML_SUFFIX:
+        result = with_apple_units(result, args.artefact, args.images)
     console.table(("stage", "worst", "bound", "on", ""), [_row(stage) for stage in result.summary()])
     for note in sorted({finding.note for finding in result.findings if finding.note}):
         console.say(f"note: {note}")
@@ -82,6 +87,15 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     console.say(", ".join(f"{stage} {'ok' if good else 'FAILED'}" for stage, good in result.verdicts.items()))
     console.say(result.verdict)
     return CommandResult(result.to_dict(), 0 if result.passed else GateError.exit_code)
+
+
+def with_apple_units(result: Verification, package: Path, images: Path) -> Verification:
+    """Add what Apple's runtime says on each choice of compute units, against the interpreter's, to a verification."""
+    from solov2_edge.converters.verify_apple import compare_units
+    from solov2_edge.runtime.pictures import list_pictures, read_picture
+
+    frames = {path.name: read_picture(path) for path in list_pictures(images)[:APPLE_PICTURES]}
+    return replace(result, findings=(*result.findings, *compare_units(package, frames)))
 
 
 def _row(stage: StageSummary) -> tuple[str, ...]:

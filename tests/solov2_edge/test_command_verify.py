@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from solov2_edge.cli import main
+from solov2_edge.command_verify import APPLE_PICTURES, with_apple_units
 from solov2_edge.converters import verify as verify_module
+from solov2_edge.converters import verify_apple
 from solov2_edge.converters.verification import Finding, Verification, WorstPicture
 
 
@@ -116,3 +118,19 @@ def test_bad_usage(
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_what_apples_runtime_says_joins_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkout: Path
+) -> None:
+    def compare_units(path: Path, frames: dict[str, Any]) -> tuple[Finding, ...]:
+        assert path == tmp_path / "m.mlpackage"
+        return tuple(Finding(name, "network", "kernels on all", 1.0, 1e-2) for name in frames)
+
+    monkeypatch.setattr(verify_apple, "compare_units", compare_units)
+    before = Verification("m.mlpackage", "m.pth", "fp16", "Core ML", 1, 1, 1, ())
+    pictures = checkout / "solov2_edge" / "assets" / "calibration"
+    result = with_apple_units(before, tmp_path / "m.mlpackage", pictures)
+    assert before.passed
+    assert not result.passed
+    assert len(result.findings) == APPLE_PICTURES
