@@ -91,7 +91,8 @@ class Tolerance:
 
     Attributes:
         largest: largest difference of any output, as a part of its range (of 1 for class scores). Exports are held to
-            it on their probes at every precision, verification where ``overall.noise`` is None.
+            it on their probes, but for those judged by noise on calibration pictures or by their weights alone;
+            verification where ``overall.noise`` is None.
         margin: how near a threshold a score must be for its instance to come and go without blame.
         picture: bounds on each picture.
         overall: bounds on all pictures together.
