@@ -166,16 +166,10 @@ def edit() -> Callable[[Path], object]:
     return opener
 
 
-@pytest.fixture(scope="module")
-def interpreted_kinds() -> set[str]:
-    """Types of the ops that a file's tests have run."""
-    return set()
-
-
 @pytest.fixture
-def interpret(mil_programs: ModuleType, interpreted_kinds: set[str], tmp_path: Path) -> object:
+def interpret(mil_programs: ModuleType, tmp_path: Path) -> object:
     """Build a program with coremltools, save it, and interpret what was saved."""
-    return mil_programs.Interpreted(tmp_path, interpreted_kinds)
+    return mil_programs.Interpreted(tmp_path)
 
 
 @pytest.fixture(scope="session")

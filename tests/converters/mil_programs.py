@@ -29,13 +29,12 @@ class Interpreted:
 
     Attributes:
         mb: coremltools' builder of operators.
-        kinds: types of every op that was run so far.
     """
 
     mb = Builder
 
-    def __init__(self, folder: Path, kinds: set[str]) -> None:
-        self._folder, self.kinds = folder, kinds
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def save(self, build: Callable[..., Any], *inputs: np.ndarray, target: str = "iOS17") -> Path:
         """Save a program of up to three inputs; ``build`` maps their variables to one result or several."""
@@ -64,7 +63,6 @@ class Interpreted:
         """Return the program's result as numpy's array, or a list of several."""
         package = read_package(self.save(build, *inputs, target=target))
         program = read_program(package.model, package.folder)
-        self.kinds.update(operation.kind for operation in (*program.operations, *program.compressed))
         outputs = execute(program, dict(zip(NAMES, map(torch.from_numpy, inputs), strict=False)))
         results = [outputs[name].numpy() for name in program.outputs]
         return results[0] if len(results) == 1 else results
