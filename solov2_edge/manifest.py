@@ -75,6 +75,8 @@ class Manifest:
         size_bytes: size of the artefact; 0 inside the artefact itself.
         tools: tool name -> version, of everything that shaped the artefact.
         calibration: ``{"count": n, "sha256": ...}`` of the calibration set, or None.
+        quantisation: how an integer file was chosen beyond its recipe's defaults, in JSON-ready data: layers kept
+            float, the method, the accuracy measured and on what; None where nothing was chosen.
         parity: measured differences from PyTorch: stage name -> maximal difference relative to the range.
         weights_licence: licence of the weights, in words a user can act on.
         dcn_lowering: ``"native"`` (DeformConv), ``"lowered"`` (portable operators) or ``"none"``.
@@ -91,6 +93,7 @@ class Manifest:
     size_bytes: int = 0
     tools: dict[str, str] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+    quantisation: dict[str, Any] | None = None
     parity: dict[str, float] = field(default_factory=dict)
     weights_licence: str = "unknown"
     dcn_lowering: str = "none"
@@ -108,6 +111,10 @@ class Manifest:
         for label, digest in (("source_sha256", self.source_sha256), ("sha256", self.sha256)):
             good = isinstance(digest, str) and (digest == "" or _is_sha256(digest))
             require(good, f"{label} must be 64 hex digits or empty, got {digest!r}")
+        require(
+            self.quantisation is None or isinstance(self.quantisation, dict),
+            f"quantisation must be a JSON object or null, got {self.quantisation!r}",
+        )
         require(
             self.schema_version == SCHEMA_VERSION,
             f"manifest schema version {self.schema_version!r} is not {SCHEMA_VERSION}, the one this solov2-edge reads; "
