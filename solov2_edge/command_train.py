@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--scale", type=float, nargs=2, default=(0.8, 1.25), metavar=("LOW", "HIGH"), help="scale jitter")
     add("--turns", action="store_true", help="also turn by quarters: for pictures with no upright direction")
     add("--colour", type=float, default=0.5, help="strength of colour changes, 0 to 1 (default: %(default)s)")
+    add("--copy-paste", type=float, default=0.0, metavar="P", help="share of pictures that get objects of another")
     add("--mask-target", default="coverage", choices=("coverage", "reference"))
     add("--workers", type=int, default=0, help="processes that prepare pictures (default: %(default)s)")
     add("--evaluate-every", type=int, default=10, help="epochs between evaluations (default: %(default)s)")
@@ -77,7 +78,9 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         evaluate_every=args.evaluate_every,
         seed=args.seed,
         mask_target=args.mask_target,
-        augment=AugmentOptions(turns=args.turns, scale=tuple(args.scale), colour=args.colour),
+        augment=AugmentOptions(
+            turns=args.turns, scale=tuple(args.scale), colour=args.colour, copy_paste=args.copy_paste
+        ),
     )
     require(
         args.val_annotations is not None or args.val_images is None,

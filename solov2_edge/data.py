@@ -25,6 +25,7 @@ from solov2_edge.augment import (
     place_mask,
     scale_and_crop,
 )
+from solov2_edge.copy_paste import Scene, paste_objects
 from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.loss import BatchTargets
 from solov2_edge.runtime.pictures import read_picture
@@ -128,7 +129,7 @@ class Sample:
 
 
 class TrainingSet(Dataset[Sample]):
-    """Samples of one epoch at a fixed input size; :meth:`set_epoch` changes the draw.
+    """Samples at a fixed input size, by (epoch, index): an epoch's draws follow from its number, whoever asks.
 
     Args:
         pictures: what to train on.
@@ -155,17 +156,24 @@ class TrainingSet(Dataset[Sample]):
         self.options = options
         self.seed = seed
         self.mask_target = mask_target
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose random draws samples take."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.pictures.files)
 
-    def __getitem__(self, index: int) -> Sample:
-        rng = np.random.default_rng((self.seed, self.epoch, index))
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        epoch, index = key
+        rng = np.random.default_rng((self.seed, epoch, index))
+        scene = self._scene(index, rng)
+        if rng.random() < self.options.copy_paste:
+            scene = paste_objects(scene, self._scene(int(rng.integers(len(self))), rng), rng)
+        factor = float(np.exp(rng.uniform(*np.log(self.options.scale))))
+        picture, window = scale_and_crop(scene.picture, self.input_size, factor, rng)
+        picture = augment_colour(picture, self.options.colour, rng)
+        placed = [(label, place_mask(mask, window)) for label, mask in zip(scene.labels, scene.masks, strict=True)]
+        return self._sample(picture, window, [(label, p) for label, p in placed if p is not None])
+
+    def _scene(self, index: int, rng: np.random.Generator) -> Scene:
+        """Read one picture with its objects, mirrored and turned."""
         objects = self.pictures.annotations[index]
         picture = read_picture(self.pictures.files[index])
         masks = np.stack([decode_mask(s, h, w) for _, s, h, w in objects])
@@ -173,12 +181,7 @@ class TrainingSet(Dataset[Sample]):
             masks.shape[1:] == picture.shape[:2],
             f"{self.pictures.files[index].name} is {picture.shape[:2]}, its annotations {masks.shape[1:]} (H, W)",
         )
-        picture, masks = flip_and_turn(picture, masks, self.options, rng)
-        factor = float(np.exp(rng.uniform(*np.log(self.options.scale))))
-        picture, window = scale_and_crop(picture, self.input_size, factor, rng)
-        picture = augment_colour(picture, self.options.colour, rng)
-        placed = [(label, place_mask(mask, window)) for (label, *_), mask in zip(objects, masks, strict=True)]
-        return self._sample(picture, window, [(label, p) for label, p in placed if p is not None])
+        return Scene(*flip_and_turn(picture, masks, self.options, rng), tuple(label for label, *_ in objects))
 
     def _sample(self, picture: NDArray[np.uint8], window: Window, objects: list[tuple[int, PlacedMask]]) -> Sample:
         """Normalise the picture and assign its objects; those cut away by the window are left out."""

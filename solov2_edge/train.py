@@ -10,15 +10,16 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
+from solov2_edge.batches import open_batches, steps_per_epoch
 from solov2_edge.checkpoint import save_checkpoint
-from solov2_edge.data import CocoPictures, Sample, TrainingSet, collate
+from solov2_edge.data import CocoPictures, TrainingSet
 from solov2_edge.ema import ModelEma
 from solov2_edge.errors import SolovEdgeError
 from solov2_edge.loss import BatchTargets, solov2_losses
@@ -97,9 +98,11 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     rows = _restore(run, folder, spec, options, device) if resume and (folder / STATE).is_file() else []
     samples = TrainingSet(pictures, spec, options.input_size, options.augment, options.seed, options.mask_target)
+    batches = open_batches(samples, options, run.epoch)
+    steps = steps_per_epoch(len(samples), options.batch_size)
 
     while run.epoch < options.epochs:
-        row = _train_epoch(run, samples, options, device, track)
+        row = _train_epoch(run, islice(batches, steps), steps, options, device, track)
         run.epoch += 1
         if evaluate is not None and (run.epoch % options.evaluate_every == 0 or run.epoch == options.epochs):
             scores = evaluate(run.ema.average)
@@ -112,25 +115,19 @@ def train(
 
 
 def _train_epoch(
-    run: _Run, samples: TrainingSet, options: TrainOptions, device: torch.device, track: Track | None
+    run: _Run,
+    batches: Iterable[Any],
+    steps: int,
+    options: TrainOptions,
+    device: torch.device,
+    track: Track | None,
 ) -> dict[str, Any]:
-    """Run one epoch and return its log row."""
+    """Run one epoch of ``steps`` batches and return its log row."""
     started = time.perf_counter()
-    samples.set_epoch(run.epoch)
-    order = torch.Generator().manual_seed(options.seed * 1_000_003 + run.epoch)
-    loader: DataLoader[Sample] = DataLoader(
-        samples,
-        options.batch_size,
-        sampler=torch.randperm(len(samples), generator=order).tolist(),
-        num_workers=options.workers,
-        collate_fn=collate,
-        drop_last=len(samples) > options.batch_size,  # a last batch of one picture makes noisy batch statistics
-    )
-    total_steps = len(loader) * options.epochs
+    total_steps = steps * options.epochs
     sums = {"mask_loss": 0.0, "class_loss": 0.0, "gradient_norm": 0.0}
-    batches: Iterable[Any] = loader
     if track is not None:
-        batches = track(loader, len(loader), f"epoch {run.epoch + 1}/{options.epochs}")
+        batches = track(batches, steps, f"epoch {run.epoch + 1}/{options.epochs}")
     factor = 0.0
     for images, targets in batches:
         factor = learning_rate_factor(run.step, total_steps, options)
@@ -142,14 +139,14 @@ def _train_epoch(
         for key, value in (("mask_loss", mask), ("class_loss", classes), ("gradient_norm", norm)):
             sums[key] += value
     seconds = time.perf_counter() - started
-    means = {key: round(value / len(loader), 5) for key, value in sums.items()}
+    means = {key: round(value / steps, 5) for key, value in sums.items()}
     return {
         "epoch": run.epoch + 1,
         "step": run.step,
         "learning_rate": round(options.learning_rate * factor, 8),
         "loss": round(means["mask_loss"] + means["class_loss"], 5),
         **means,
-        "pictures_per_second": round(len(loader) * options.batch_size / seconds, 2),
+        "pictures_per_second": round(steps * options.batch_size / seconds, 2),
         "seconds": round(seconds, 2),
     }
 
