@@ -18,7 +18,7 @@ __all__ = ["EpochBatches", "open_batches", "steps_per_epoch"]
 
 
 def steps_per_epoch(pictures: int, batch_size: int) -> int:
-    """Return the batches of an epoch: whole ones, as a small last one makes noisy statistics, or one of all there is."""
+    """Return the batches of an epoch: whole ones (a small last one makes noisy statistics), or one of all there is."""
     return max(pictures // batch_size, 1)
 
 
