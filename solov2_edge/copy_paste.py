@@ -54,7 +54,7 @@ def paste_objects(scene: Scene, source: Scene, rng: np.random.Generator) -> Scen
     moved[to_y, to_x] = source.picture[from_y, from_x]
     picture[covered] = moved[covered]
     behind = scene.masks * ~covered
-    left: NDArray[np.bool_] = behind.any(axis=(1, 2))
+    left = np.asarray(behind.any(axis=(1, 2)))
     labels = [label for label, stays in zip(scene.labels, left, strict=True) if stays]
     labels += [source.labels[i] for i in chosen[inside]]
     return Scene(picture, np.concatenate([behind[left], front]), tuple(labels))
