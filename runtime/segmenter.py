@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections.abc import Generator, Iterable
 from time import perf_counter
 from types import TracebackType
 from typing import Any
 
 from numpy.typing import NDArray
 
+from solov2_edge.errors import InputError
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.decode import DecodeOptions, decode
+from solov2_edge.runtime.frame_stream import DEPTH, FrameResult, frame_pipeline
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.pictures import as_frame
+from solov2_edge.runtime.pipeline import Pipeline
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess
 from solov2_edge.runtime.session import RawOutputs, Session
 from solov2_edge.spec import ModelSpec
@@ -22,10 +28,14 @@ __all__ = ["Segmenter"]
 class Segmenter:
     """Segments frames with one open artefact; a context manager.
 
+    Threads may share one: the network runs one frame at a time, whoever asks, while other frames are prepared and
+    decoded.
+
     Attributes:
         options: how raw outputs become instances.
-        timings: milliseconds of the last call: ``preprocess``, ``network`` and ``decode``; all 0 before the first
-            call, and ``decode`` is 0 after :meth:`raw`.
+        timings: milliseconds of the last call that ended, in whatever thread: ``preprocess``, ``network`` and
+            ``decode``; all 0 before the first call, and ``decode`` is 0 after :meth:`raw`. A stream's frames carry
+            their own.
     """
 
     def __init__(self, session: Session, options: DecodeOptions | None = None) -> None:
@@ -36,6 +46,8 @@ class Segmenter:
             options: default: the reference's thresholds.
         """
         self._session = session
+        self._turn = threading.Lock()  # to run the network
+        self._streams: weakref.WeakSet[Pipeline] = weakref.WeakSet()
         self.options = DecodeOptions() if options is None else options
         self.timings: dict[str, float] = {"preprocess": 0.0, "network": 0.0, "decode": 0.0}
 
@@ -52,27 +64,63 @@ class Segmenter:
         Raises:
             InputError: not such a frame, or the segmenter is closed.
         """
-        raw, geometry = self._network(frame)
+        raw, geometry, timings = self._network(frame)
         start = perf_counter()
-        instances = decode(raw, geometry, self.spec, self.options)
-        self.timings = {**self.timings, "decode": (perf_counter() - start) * 1e3}
+        instances = self._decode(raw, geometry)
+        self.timings = {**timings, "decode": (perf_counter() - start) * 1e3}
         return instances
 
     def raw(self, frame: NDArray[Any]) -> RawOutputs:
         """Run the network on one frame and return what it says, undecoded."""
-        return self._network(frame)[0]
+        raw, _, self.timings = self._network(frame)
+        return raw
 
-    def _network(self, frame: NDArray[Any]) -> tuple[RawOutputs, Geometry]:
+    def stream(self, frames: Iterable[NDArray[Any]], *, depth: int = DEPTH) -> Generator[FrameResult, None, None]:
+        """Segment a source's frames in order, capturing, running the network and decoding at the same time.
+
+        Results are those of calling the segmenter frame by frame. Frames are drawn ahead in a thread of its own, at
+        most ``depth`` of them beyond what was handed over, and only once the first result is asked for. An error of
+        the source, of a frame or of the network is raised in its place, after the frames before it. The threads are
+        gone when the source ends, an error was raised, the stream is closed or dropped (``break`` out of the loop that
+        made it), or the segmenter is closed; a source that is stuck in a frame then is not waited for longer than two
+        seconds. The source itself is not closed.
+
+        Args:
+            frames: as for calling; any iterable, endless or slow ones too. A frame must stay as it is until it is
+                handed over, so a source that reads into one buffer has to copy.
+            depth: frames under way at most. Memory and latency grow with it: a frame's result comes about ``depth``
+                times the slowest step after the frame. 1 does one thing at a time.
+
+        Raises:
+            InputError: frames cannot be iterated over, or the depth is not a whole number of at least 1; while
+                iterating, as for calling.
+        """
+        pipeline = frame_pipeline(frames, depth, self._prepare, self._run, self._decode)
+        self._streams.add(pipeline)
+        return pipeline.results()
+
+    def _network(self, frame: NDArray[Any]) -> tuple[RawOutputs, Geometry, dict[str, float]]:
         start = perf_counter()
+        batch, geometry = self._prepare(frame)
+        ready = perf_counter()
+        raw, network = self._run(batch)
+        return raw, geometry, {"preprocess": (ready - start) * 1e3, "network": network, "decode": 0.0}
+
+    def _prepare(self, frame: NDArray[Any]) -> tuple[NDArray[Any], Geometry]:
         frame = as_frame(frame)
         contract = self.manifest.input
         geometry = fixed_geometry(frame.shape[0], frame.shape[1], contract.height, contract.width)
-        batch = preprocess(frame, geometry, contract.kind, self.spec)
-        ready = perf_counter()
-        raw = self._session.run(batch)
-        done = perf_counter()
-        self.timings = {"preprocess": (ready - start) * 1e3, "network": (done - ready) * 1e3, "decode": 0.0}
-        return raw, geometry
+        return preprocess(frame, geometry, contract.kind, self.spec), geometry
+
+    def _run(self, batch: NDArray[Any]) -> tuple[RawOutputs, float]:
+        """Return the outputs and the milliseconds the network took, waiting for its turn left out."""
+        with self._turn:
+            start = perf_counter()
+            raw = self._session.run(batch)
+            return raw, (perf_counter() - start) * 1e3
+
+    def _decode(self, raw: RawOutputs, geometry: Geometry) -> Instances:
+        return decode(raw, geometry, self.spec, self.options)
 
     @property
     def manifest(self) -> Manifest:
@@ -95,8 +143,11 @@ class Segmenter:
         return self._session.providers
 
     def close(self) -> None:
-        """Close the session; calling afterwards is an error."""
-        self._session.close()
+        """End all streams and close the session; calling afterwards is an error."""
+        for stream in list(self._streams):
+            stream.stop(InputError("the segmenter was closed while its stream was read; close it after the stream"))
+        with self._turn:
+            self._session.close()
 
     def __enter__(self) -> Segmenter:
         return self
