@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask-target", default="coverage", choices=("coverage", "reference"))
     add("--workers", type=int, default=0, help="processes that prepare pictures (default: %(default)s)")
     add("--evaluate-every", type=int, default=10, help="epochs between evaluations (default: %(default)s)")
+    add("--keep-every", type=int, default=1, help="epochs between states to resume from (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
 
@@ -76,6 +77,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         precision=args.precision,
         workers=args.workers,
         evaluate_every=args.evaluate_every,
+        keep_every=args.keep_every,
         seed=args.seed,
         mask_target=args.mask_target,
         augment=AugmentOptions(

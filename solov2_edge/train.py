@@ -185,14 +185,16 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
 
 
 def _keep(run: _Run, folder: Path, spec: ModelSpec, options: TrainOptions, row: dict[str, Any], licence: str) -> None:
-    """Write the checkpoints of this epoch, then the state that says it is done."""
+    """Write the checkpoints that this epoch calls for, then the state that says it is done."""
     metadata = {"epoch": str(run.epoch), "ap": str(row.get("ap", ""))}
     weights = run.ema.average.state_dict()
-    save_checkpoint(folder / LAST, spec, weights, licence=licence, metadata=metadata)
     ap = row.get("ap")
     if ap is not None and (run.best_ap is None or ap > run.best_ap):
         run.best_ap = ap
         save_checkpoint(folder / BEST, spec, weights, licence=licence, metadata=metadata)
+    elif run.epoch % options.keep_every and run.epoch < options.epochs:
+        return
+    save_checkpoint(folder / LAST, spec, weights, licence=licence, metadata=metadata)
     state = {
         "epoch": run.epoch,
         "step": run.step,

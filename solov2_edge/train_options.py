@@ -30,6 +30,7 @@ class TrainOptions:
         precision: ``"fp32"`` or ``"bf16"`` (autocast in the network; the losses stay float32).
         workers: processes that prepare samples; 0 prepares them between steps.
         evaluate_every: epochs between evaluations.
+        keep_every: epochs between states and last checkpoints; a killed run loses the epochs since.
         seed: of weights, order and augmentation.
         mask_target: ``"coverage"`` or ``"reference"``; see ``data.quarter_mask``.
         dice_norm: ``"pairs"`` (the authors) or ``"cells"`` (mmdetection); see ``loss.solov2_losses``.
@@ -49,13 +50,15 @@ class TrainOptions:
     precision: str = "fp32"
     workers: int = 0
     evaluate_every: int = 10
+    keep_every: int = 1
     seed: int = 0
     mask_target: str = "coverage"
     dice_norm: str = "pairs"
     augment: AugmentOptions = field(default_factory=AugmentOptions)
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("batch_size", 1), ("warmup_steps", 0), ("workers", 0), ("evaluate_every", 1)):
+        lowest = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "workers": 0, "evaluate_every": 1, "keep_every": 1}
+        for name, low in lowest.items():
             value = getattr(self, name)
             require(isinstance(value, int) and value >= low, f"{name} must be an integer >= {low}, got {value!r}")
         require(

@@ -23,7 +23,7 @@ LOG_COLUMNS = (
     *("pictures_per_second", "seconds", "ap", "ap50", "ap75"),
 )
 # Two runs whose options differ elsewhere are still the same run: these change speed or reporting only.
-FREE_OPTIONS = ("workers", "evaluate_every")
+FREE_OPTIONS = ("workers", "evaluate_every", "keep_every")
 
 
 def save_state(path: Path, state: Mapping[str, Any], spec: ModelSpec, options: TrainOptions) -> None:

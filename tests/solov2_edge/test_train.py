@@ -88,9 +88,9 @@ class Killed(BaseException):
     """Stands for a kill between two batches."""
 
 
-@pytest.mark.parametrize("batches", [3, 5])
+@pytest.mark.parametrize(("batches", "keep_every", "kept"), [(3, 1, 1), (5, 1, 2), (7, 2, 2)])
 def test_a_resumed_run_equals_one_that_was_not_killed(
-    whole: Path, pictures: CocoPictures, spec: ModelSpec, tmp_path: Path, batches: int
+    whole: Path, pictures: CocoPictures, spec: ModelSpec, tmp_path: Path, batches: int, keep_every: int, kept: int
 ) -> None:
     left = iter(range(batches))
 
@@ -101,7 +101,8 @@ def test_a_resumed_run_equals_one_that_was_not_killed(
             yield item
 
     with pytest.raises(Killed):
-        train(pictures, spec, tmp_path, OPTIONS, track=dying)
+        train(pictures, spec, tmp_path, replace(OPTIONS, keep_every=keep_every), track=dying)
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["epoch"] == kept
     result = train(pictures, spec, tmp_path, OPTIONS, resume=True)
     assert result.epochs == 4
     assert _same(whole / "last.safetensors", tmp_path / "last.safetensors")
