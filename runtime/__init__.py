@@ -4,12 +4,15 @@
 
     segment = load("light-448-r18.onnx", score_threshold=0.3)
     instances = segment(frame)  # BGR uint8 (H, W, 3)
+    for result in segment.stream(frames):  # the same, capturing, running and decoding at once
+        print(result.index, len(result.instances), result.latency)
 
 Importing it loads numpy and OpenCV; an engine is imported when an artefact is opened.
 """
 
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.decode import DecodeOptions
+from solov2_edge.runtime.frame_stream import FrameResult
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.loading import load
 from solov2_edge.runtime.pictures import read_picture
@@ -19,6 +22,7 @@ from solov2_edge.runtime.session import RawOutputs
 
 __all__ = [
     "DecodeOptions",
+    "FrameResult",
     "Geometry",
     "Instances",
     "Manifest",

@@ -110,20 +110,16 @@ class Pipeline:
             self._threads.append(thread)
 
     def _feed(self, source: Iterator[Any]) -> None:
-        while self._enter():
-            item = _attempt(next, source, StopIteration)
-            self._put(self._lanes[0], item)
-            if isinstance(item, _Last):
-                return
+        more = True
+        while more and self._enter():
+            more = self._put(self._lanes[0], _attempt(next, source, StopIteration))
 
     def _work(self, stage: Callable[[Any], Any], lane: Lane, following: Lane) -> None:
-        while True:
+        more = True
+        while more:
             item = self._take(lane)
-            if not isinstance(item, _Last):
-                item = _attempt(stage, item)
-            self._put(following, item)
-            if isinstance(item, _Last):
-                return
+            more = self._put(following, item if isinstance(item, _Last) else _attempt(stage, item))
+            del item  # while it waits, a worker keeps nothing
 
     def _enter(self) -> bool:
         """Wait until another item may be under way; False once stopped."""
@@ -143,11 +139,13 @@ class Pipeline:
                 self._monitor.notify_all()
             return lane.popleft()
 
-    def _put(self, lane: Lane, item: Any) -> None:
+    def _put(self, lane: Lane, item: Any) -> bool:
+        """Hand an item on; False if nothing may follow it."""
         with self._monitor:
             if not self._stopped:
                 lane.append(item)
                 self._monitor.notify_all()
+        return not isinstance(item, _Last)
 
 
 def _attempt(make: Callable[[Any], Any], argument: Any, end: type[BaseException] | tuple[()] = ()) -> Any:

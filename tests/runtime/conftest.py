@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +22,27 @@ ONNX_TYPES = {"float32": 1, "uint8": 2, "int64": 7, "float16": 10}
 MakeOnnx = Callable[..., Path]
 MakeTflite = Callable[..., Path]
 AssertTiny = Callable[..., None]
+
+
+@pytest.fixture
+def no_thread_left() -> Iterator[None]:
+    """Turn a hang of more than 30 s into a failure, and fail where a stream's thread is left."""
+
+    def hang(number: int, frame: Any) -> None:
+        raise AssertionError("it hangs")
+
+    guarded = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
+    if guarded:
+        before = signal.signal(signal.SIGALRM, hang)
+        signal.alarm(30)
+    try:
+        yield
+    finally:
+        if guarded:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("solov2-edge ")]
+    assert not left, left
 
 
 @pytest.fixture
