@@ -22,18 +22,20 @@ import solov2_edge
 from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
 from solov2_edge.converters.onnx_census import require_integers, take_census
-from solov2_edge.converters.onnx_int8 import int8_builder
+from solov2_edge.converters.onnx_int8 import Int8Builder, int8_builder
 from solov2_edge.converters.onnx_passes import check_size, judge, measure, passes_for, run_passes
+from solov2_edge.converters.onnx_quantisable import OnnxQuantisable
 from solov2_edge.converters.onnx_quantise import ENGINES
 from solov2_edge.converters.onnx_traceable import OnnxTraceable
 from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.quantisable import Chooser
 from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.converters.writing import describe, write_artefact
 from solov2_edge.errors import GateError, InputError, require
 from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
-__all__ = ["OPSETS", "export_onnx", "pack"]
+__all__ = ["OPSETS", "export_onnx", "onnx_quantisable", "pack"]
 
 OPSETS = range(18, 23)
 DEFAULT_OPSET = 18
@@ -54,6 +56,7 @@ def export_onnx(
     calibration: Calibration | None = None,
     target: str = "cpu",
     keep_float: frozenset[str] = frozenset(),
+    choose: Chooser | None = None,
     source_sha256: str = "",
     weights_licence: str = "unknown",
     log: Callable[[str], None] | None = None,
@@ -78,6 +81,8 @@ def export_onnx(
             activations), or ``"tensorrt"`` (int8, symmetric).
         keep_float: layers of an ``"int8"`` file that stay float, by the names of
             :func:`~solov2_edge.converters.onnx_islands.layer_names`.
+        choose: decides which layers stay float once the network is calibrated, in place of ``keep_float``; see
+            :mod:`solov2_edge.converters.mixed_search`.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -99,21 +104,20 @@ def export_onnx(
     if precision != "int8":
         require(calibration is None, f"{precision} takes no calibration pictures; leave them out")
         require(not keep_float and target == "cpu", f"{precision} is one file for every engine; leave the target out")
+        require(choose is None, f"no layer of a {precision} file is chosen to stay float; ask for int8")
     else:
         require(calibration is not None, "int8 needs calibration pictures, got none; name a folder of them")
+        require(choose is None or not keep_float, "layers stay float by name or by search, not both; leave one out")
     contract = InputContract(input_kind, height, width)
     traceable = OnnxTraceable(model, contract, dcn)
-    number = _opset(opset, native_dcn=dcn == "native" and traceable.deform_convs > 0)
-
     probes = Probes(model, contract)
-    judge_rewriting(traceable, probes, say)
-    graph = _trace(traceable, probes.batches[0], number)
-    measured = judge(graph, probes, "the export", "fp32")
-    say(f"opset {number}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
-    graph, measured = run_passes(graph, passes_for(precision), probes, say)
-    builder = None
+    graph, measured = _prove(traceable, probes, _opset(opset, traceable), precision, say)
+    builder, quantisation = None, {"kept_float": sorted(keep_float)} if keep_float else None
     if calibration is not None:
         builder = int8_builder(graph, partial(calibration.batches, model.spec, contract), target, probes, log=say)
+        if choose is not None:
+            chosen = choose(_quantisable(builder, graph, model, contract))
+            keep_float, quantisation = chosen.layers, chosen.record
         graph = builder.build(keep_float)
         require_integers(take_census(graph), 1)
         noise = builder.judge(graph, "going to int8")
@@ -134,6 +138,7 @@ def export_onnx(
             "onnxruntime": onnxruntime.__version__,
         },
         calibration=calibration.to_manifest() if calibration else None,
+        quantisation=quantisation,
         parity=measured,
         weights_licence=weights_licence,
         dcn_lowering=dcn if traceable.deform_convs else "none",
@@ -147,7 +152,59 @@ def export_onnx(
     return write_artefact(artefact, data, manifest)
 
 
-def _opset(asked: int | None, *, native_dcn: bool) -> int:
+def onnx_quantisable(
+    model: SOLOv2,
+    contract: InputContract,
+    calibration: Calibration,
+    *,
+    target: str = "cpu",
+    dcn: str = "native",
+    log: Callable[[str], None] | None = None,
+) -> OnnxQuantisable:
+    """Bring ``model`` to where :func:`export_onnx` decides which layers become int8, and stop there.
+
+    Args:
+        model: the network; it is not changed.
+        contract: the artefact's input.
+        calibration: pictures to take ranges from.
+        target: as for :func:`export_onnx`.
+        dcn: as for :func:`export_onnx`.
+        log: called with one line per stage.
+
+    Raises:
+        InputError: an unknown target.
+        GateError: parity is lost at a stage, which the message names.
+    """
+    say = log or (lambda _text: None)
+    require(target in ENGINES, f"the target must be one of {', '.join(ENGINES)}, got {target!r}")
+    traceable, probes = OnnxTraceable(model, contract, dcn), Probes(model, contract)
+    graph, _ = _prove(traceable, probes, _opset(None, traceable), "fp32", say)
+    builder = int8_builder(graph, partial(calibration.batches, model.spec, contract), target, probes, log=say)
+    return _quantisable(builder, graph, model, contract)
+
+
+def _quantisable(builder: Int8Builder, floating: ModelProto, model: SOLOv2, contract: InputContract) -> OnnxQuantisable:
+    def finish(graph: ModelProto, precision: str) -> bytes:
+        copy = ModelProto()
+        copy.CopyFrom(graph)  # the manifest is put into it
+        return pack(copy, Manifest(spec=model.spec, format="onnx", precision=precision, input=contract))
+
+    return OnnxQuantisable(builder, floating, finish)
+
+
+def _prove(
+    traceable: OnnxTraceable, probes: Probes, opset: int, precision: str, say: Callable[[str], None]
+) -> tuple[ModelProto, dict[str, float]]:
+    """Export and rewrite the network, judged at each step; return it with its differences from PyTorch."""
+    judge_rewriting(traceable, probes, say)
+    graph = _trace(traceable, probes.batches[0], opset)
+    measured = judge(graph, probes, "the export", "fp32")
+    say(f"opset {opset}: {len(graph.graph.node)} nodes, {max(measured.values()):.1e} of range from PyTorch")
+    return run_passes(graph, passes_for(precision), probes, say)
+
+
+def _opset(asked: int | None, traceable: OnnxTraceable) -> int:
+    native_dcn = traceable.lowering == "native" and traceable.deform_convs > 0
     require(asked is None or asked in OPSETS, f"opset must be {OPSETS[0]}..{OPSETS[-1]}, got {asked!r}")
     if native_dcn and asked is not None and asked < NATIVE_OPSET:
         raise InputError(

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import solov2_edge
 from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.probes import Probes
+from solov2_edge.converters.quantisable import Chooser, Chosen
 from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.converters.tflite_half import to_half
 from solov2_edge.converters.tflite_judge import check_graph, check_size, judge, judge_integers, measure
 from solov2_edge.converters.tflite_lower import lower
 from solov2_edge.converters.tflite_metadata import embed_manifest
 from solov2_edge.converters.tflite_pack import packed
+from solov2_edge.converters.tflite_quantisable import TfliteQuantisable
 from solov2_edge.converters.tflite_quantise import PRECISIONS as QUANTISED
-from solov2_edge.converters.tflite_quantise import quantise
+from solov2_edge.converters.tflite_quantise import count_for, quantise
 from solov2_edge.converters.tflite_traceable import TfliteTraceable
+from solov2_edge.converters.value_ranges import ValueCounts
 from solov2_edge.converters.writing import write_artefact
 from solov2_edge.errors import require
 from solov2_edge.manifest import InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
-__all__ = ["PRECISIONS", "export_tflite"]
+__all__ = ["PRECISIONS", "export_tflite", "tflite_quantisable"]
 
 PRECISIONS = ("fp32", "fp16", *QUANTISED)
 CALIBRATED = tuple(precision for precision, (_, bits) in QUANTISED.items() if bits)
@@ -44,6 +48,8 @@ def export_tflite(
     input_kind: str = "image",
     precision: str = "fp32",
     calibration: Calibration | None = None,
+    keep_float: frozenset[str] = frozenset(),
+    choose: Chooser | None = None,
     source_sha256: str = "",
     weights_licence: str = "unknown",
     log: Callable[[str], None] | None = None,
@@ -63,6 +69,10 @@ def export_tflite(
         precision: ``"fp32"``, ``"fp16"`` (weights; activations are what the device computes in), ``"int8-dynamic"``,
             ``"int8"`` or ``"int16x8"``; see :func:`~solov2_edge.converters.tflite_quantise.quantise`.
         calibration: pictures for ``"int8"`` and ``"int16x8"``, which need them; no other precision takes any.
+        keep_float: layers of an ``"int8"`` file that stay float, by the names of
+            :attr:`~solov2_edge.converters.tflite_quantisable.TfliteQuantisable.layers`.
+        choose: decides which layers stay float once the network is calibrated, in place of ``keep_float``; see
+            :mod:`solov2_edge.converters.mixed_search`.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -83,20 +93,22 @@ def export_tflite(
         require(calibration is None, f"{precision} takes no calibration pictures; leave them out")
     else:
         require(calibration is not None, f"{precision} needs calibration pictures, got none; name a folder of them")
+    kept = bool(keep_float) or choose is not None
+    require(precision == "int8" or not kept, f"no layer of a {precision} file is chosen to stay float; ask for int8")
+    require(choose is None or not keep_float, "layers stay float by name or by search, not both; leave one out")
     contract = InputContract(input_kind, height, width)
-    traceable = TfliteTraceable(model, contract)
-
-    probes = Probes(model, contract)
-    judge_rewriting(traceable, probes, say)
-    say("lowering the network to TFLite, which takes a while")
-    flatbuffer = lower(traceable, probes.batches[0])
-    facts = check_graph(flatbuffer)
-    measured = judge(flatbuffer, traceable, probes, "the conversion", "fp32")
-    say(f"TFLite: {sum(facts.ops.values())} operators, {max(measured.values()):.1e} of range from PyTorch")
+    traceable, probes = TfliteTraceable(model, contract), Probes(model, contract)
+    flatbuffer, measured = _prove(traceable, probes, say)
     original, stage = flatbuffer, f"going to {precision}"
+    quantisation: dict[str, Any] | None = None
     if calibration is not None:
         batches = partial(calibration.batches, model.spec, contract)
-        flatbuffer = packed(quantise(original, precision, batches, log=say))
+        counts, islands = count_for(original, batches(), log=say), None
+        if kept:
+            quantisable = _quantisable(original, traceable, counts)
+            chosen = choose(quantisable) if choose else Chosen(keep_float, {"kept_float": sorted(keep_float)})
+            islands, quantisation = quantisable.islands(chosen.layers), chosen.record
+        flatbuffer = packed(quantise(original, precision, islands=islands, counts=counts, log=say))
         noise = judge_integers(original, flatbuffer, traceable, batches(), stage, precision)
         measured = measure(flatbuffer, traceable, probes)
         say(f"{precision}: {max(noise.values()):.1e} of range from float32 on calibration pictures")
@@ -116,6 +128,7 @@ def export_tflite(
         tools={"solov2-edge": solov2_edge.__version__, "torch": torch.__version__}
         | {tool: version(tool) for tool in TOOLS},
         calibration=calibration.to_manifest() if calibration else None,
+        quantisation=quantisation,
         parity=measured,
         weights_licence=weights_licence,
         dcn_lowering="lowered" if traceable.deform_convs else "none",
@@ -127,3 +140,48 @@ def export_tflite(
     else:
         judge(flatbuffer, traceable, probes, stage, precision)
     return write_artefact(target, flatbuffer, manifest)
+
+
+def tflite_quantisable(
+    model: SOLOv2,
+    contract: InputContract,
+    calibration: Calibration,
+    *,
+    log: Callable[[str], None] | None = None,
+) -> TfliteQuantisable:
+    """Bring ``model`` to where :func:`export_tflite` decides which layers become int8, and stop there.
+
+    Args:
+        model: the network; it is not changed.
+        contract: the artefact's input.
+        calibration: pictures to take ranges from.
+        log: called with one line per stage.
+
+    Raises:
+        GateError: parity is lost at a stage, which the message names.
+    """
+    say = log or (lambda _text: None)
+    traceable = TfliteTraceable(model, contract)
+    flatbuffer, _ = _prove(traceable, Probes(model, contract), say)
+    return _quantisable(
+        flatbuffer, traceable, count_for(flatbuffer, calibration.batches(model.spec, contract), log=say)
+    )
+
+
+def _quantisable(flatbuffer: bytes, traceable: TfliteTraceable, counts: Mapping[str, ValueCounts]) -> TfliteQuantisable:
+    def finish(content: bytes, precision: str) -> bytes:
+        manifest = Manifest(spec=traceable.spec, format="tflite", precision=precision, input=traceable.contract)
+        return embed_manifest(packed(content), manifest.embedded().to_json())
+
+    return TfliteQuantisable(flatbuffer, traceable, counts, finish)
+
+
+def _prove(traceable: TfliteTraceable, probes: Probes, say: Callable[[str], None]) -> tuple[bytes, dict[str, float]]:
+    """Lower the network to TFLite, judged at each step; return it with its differences from PyTorch."""
+    judge_rewriting(traceable, probes, say)
+    say("lowering the network to TFLite, which takes a while")
+    flatbuffer = lower(traceable, probes.batches[0])
+    facts = check_graph(flatbuffer)
+    measured = judge(flatbuffer, traceable, probes, "the conversion", "fp32")
+    say(f"TFLite: {sum(facts.ops.values())} operators, {max(measured.values()):.1e} of range from PyTorch")
+    return flatbuffer, measured
