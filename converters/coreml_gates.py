@@ -6,7 +6,7 @@ not from the package: a wrong scale, a wrong table or a wrong entry shows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from solov2_edge.converters.mil_session import MilSession
 from solov2_edge.converters.mil_types import Value
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.errors import GateError
+from solov2_edge.runtime.contract import undecoded
+from solov2_edge.runtime.session import RawOutputs
 
 __all__ = [
     "check_compression",
@@ -47,12 +49,16 @@ def judge_package(path: Path, probes: Probes, stage: str, precision: str) -> dic
     """
     with MilSession(path) as session:
         try:
-            return probes.judge(stage, session.run, precision)
+            return probes.judge(stage, _raw_of(session), precision)
         except UnsteadyNetworkError:
             if precision != "fp32":
                 raise
             session.program = _damped(session.program)
-            return probes.damped().judge(stage, session.run, precision)
+            return probes.damped().judge(stage, _raw_of(session), precision)
+
+
+def _raw_of(session: MilSession) -> Callable[[NDArray[Any]], RawOutputs]:
+    return lambda batch: undecoded(session.run(batch))
 
 
 def _damped(program: Program) -> Program:
@@ -71,7 +77,7 @@ def measure_package(path: Path, probes: Probes, stage: str, precision: str) -> d
         GateError: an output holds NaN or infinity; the message names ``stage``.
     """
     with MilSession(path) as session:
-        worst = probes.measure(session.run)
+        worst = probes.measure(_raw_of(session))
     if not all(np.isfinite(value) for value in worst.values()):
         raise GateError(f"{precision} outputs hold NaN or infinity after {stage}; nothing was written")
     return worst

@@ -19,7 +19,7 @@ from solov2_edge.converters.mil_session import ENGINE, MilSession, feeds_of
 from solov2_edge.errors import require
 from solov2_edge.manifest import OUTPUT_NAMES, InputContract
 from solov2_edge.runtime.contract import check_batch
-from solov2_edge.runtime.loading import decode_options
+from solov2_edge.runtime.loading import decode_options, segmenter_of
 from solov2_edge.runtime.segmenter import Segmenter
 from solov2_edge.runtime.session import RawOutputs
 
@@ -78,7 +78,7 @@ def load(
             or impossible option.
         MissingDependencyError: coremltools is not installed.
     """
-    decoding = decode_options(options)
+    decode_options(options)  # before a program is read
     require(engine in ENGINES, f".mlpackage artefacts run here in engine 'interpreter', got engine={engine!r}")
     session = MilSession(path, threads=threads, providers=providers, provider_options=provider_options)
-    return Segmenter(session, decoding)
+    return segmenter_of(session, options)

@@ -19,8 +19,8 @@ from solov2_edge.converters.mil_types import TensorType
 from solov2_edge.errors import InputError, require
 from solov2_edge.manifest import InputContract, Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar
-from solov2_edge.runtime.contract import check_batch, output_shapes, raw_outputs
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.contract import check_batch, engine_outputs, output_is_whole, output_shapes
+from solov2_edge.runtime.session import Outputs
 
 __all__ = ["ENGINE", "PROVIDER", "MilSession", "feeds_of"]
 
@@ -78,7 +78,7 @@ class MilSession:
         self.engine: str = f"{ENGINE} (coremltools {coremltools_version()})"
         self.providers: tuple[str, ...] = (PROVIDER,)
 
-    def run(self, batch: NDArray[Any], observe: Observer | None = None) -> RawOutputs:
+    def run(self, batch: NDArray[Any], observe: Observer | None = None) -> Outputs:
         """Run the network once.
 
         Args:
@@ -94,7 +94,7 @@ class MilSession:
         feeds = feeds_of(batch, self.manifest.input, self._colours)
         with _threads(self._threads):
             outputs = execute(self.program, feeds, observe)
-        return raw_outputs([outputs[name].numpy() for name in self.manifest.outputs], self.manifest)
+        return engine_outputs([outputs[name].numpy() for name in self.manifest.outputs], self.manifest)
 
     def close(self) -> None:
         """Release the weights; running afterwards is an error."""
@@ -150,11 +150,14 @@ def _check_interface(package: Package, program: Program, manifest: Manifest) -> 
         f"{list(manifest.outputs)}; {again}",
     )
     types = dict(output for operation in program.operations for output in operation.outputs)
-    for name, expected in zip(manifest.outputs, output_shapes(manifest), strict=True):
+    for name, expected, whole in zip(manifest.outputs, output_shapes(manifest), output_is_whole(manifest), strict=True):
         got: TensorType | None = types.get(name)
         require(
-            got is not None and got.kind in FLOATS and got.shape in (expected, (1, *expected)),
-            f"{path} gives {name} as {got}, its manifest says float {list(expected)}; {again}",
+            got is not None
+            and (got.kind == "int32" if whole else got.kind in FLOATS)
+            and got.shape in (expected, (1, *expected)),
+            f"{path} gives {name} as {got}, its manifest says {'int32' if whole else 'float'} {list(expected)}; "
+            f"{again}",
         )
     feature = description.input[0].type
     kind = feature.WhichOneof("Type")

@@ -10,9 +10,17 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.manifest import InputContract, Manifest
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import DecodedOutputs, Outputs, RawOutputs
 
-__all__ = ["check_batch", "check_raw", "input_layout", "output_shapes", "raw_outputs"]
+__all__ = [
+    "check_batch",
+    "check_outputs",
+    "engine_outputs",
+    "input_layout",
+    "output_is_whole",
+    "output_shapes",
+    "undecoded",
+]
 
 MASK_STRIDE = 4  # input pixels per mask feature pixel
 
@@ -25,13 +33,22 @@ def input_layout(contract: InputContract) -> tuple[tuple[int, int, int, int], st
 
 
 def output_shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of class scores, kernels and mask features, without a leading 1 for the batch."""
+    """Return the shapes of the three outputs, in the manifest's order, without a leading 1 for the batch."""
     spec, contract = manifest.spec, manifest.input
+    size = contract.height // MASK_STRIDE, contract.width // MASK_STRIDE
+    if manifest.decode is not None:
+        rows = manifest.decode.max_instances
+        return (rows,), (rows,), (rows, *size)
     return (
         (spec.num_cells, spec.num_classes),
         (spec.num_cells, spec.mask_channels),
-        (spec.mask_channels, contract.height // MASK_STRIDE, contract.width // MASK_STRIDE),
+        (spec.mask_channels, *size),
     )
+
+
+def output_is_whole(manifest: Manifest) -> tuple[bool, bool, bool]:
+    """Return which of the three outputs holds whole numbers (int32): the labels of a graph that decodes."""
+    return False, manifest.decode is not None, False
 
 
 def check_batch(batch: NDArray[Any], contract: InputContract) -> None:
@@ -47,33 +64,56 @@ def check_batch(batch: NDArray[Any], contract: InputContract) -> None:
         raise InputError(f"the artefact takes a {dtype} batch {shape}, got {got}; make it with preprocess()")
 
 
-def raw_outputs(arrays: Sequence[NDArray[Any]], manifest: Manifest) -> RawOutputs:
-    """Turn an engine's three arrays into RawOutputs: batch dimension dropped, float32.
+def engine_outputs(arrays: Sequence[NDArray[Any]], manifest: Manifest) -> Outputs:
+    """Turn an engine's three arrays into what a session returns: batch dimension dropped, float32 and int32.
 
     Args:
-        arrays: class scores, kernels and mask features, float16 or float32, with or without a leading 1.
+        arrays: in the manifest's order; float16 or float32, and whole numbers for labels; with or without a leading 1.
         manifest: what the artefact promises.
 
     Raises:
         InputError: a shape differs from the manifest's.
+        SolovEdgeError: scores of a graph that decodes which are not falling.
     """
-    shapes = output_shapes(manifest)
-    plain = []
-    for name, array, shape in zip(manifest.outputs, arrays, shapes, strict=True):
+    shapes, whole = output_shapes(manifest), output_is_whole(manifest)
+    plain: list[NDArray[Any]] = []
+    for name, array, shape, integers in zip(manifest.outputs, arrays, shapes, whole, strict=True):
         require(
             array.shape in (shape, (1, *shape)),
             f"output {name!r} has shape {array.shape}, its manifest promises {shape}; convert the checkpoint again",
         )
-        plain.append(np.ascontiguousarray(array.reshape(shape), np.float32))
-    return RawOutputs(*plain)
+        plain.append(np.ascontiguousarray(array.reshape(shape), np.int32 if integers else np.float32))
+    return RawOutputs(*plain) if manifest.decode is None else DecodedOutputs(*plain)
 
 
-def check_raw(raw: RawOutputs, manifest: Manifest) -> None:
-    """Refuse raw outputs that do not belong to the manifest.
+def check_outputs(outputs: Outputs, manifest: Manifest) -> None:
+    """Refuse outputs that do not belong to the manifest.
 
     Raises:
-        InputError: a shape differs.
+        InputError: raw outputs where the graph decodes or the other way about, or a shape differs.
     """
-    shapes = (raw.class_scores.shape, raw.kernels.shape, raw.mask_features.shape)
+    wanted = "DecodedOutputs" if manifest.decode is not None else "RawOutputs"
+    require(
+        isinstance(outputs, DecodedOutputs) == (manifest.decode is not None),
+        f"the manifest promises {wanted}, got {type(outputs).__name__}",
+    )
+    if isinstance(outputs, DecodedOutputs):
+        shapes = (outputs.scores.shape, outputs.labels.shape, outputs.masks.shape)
+    else:
+        shapes = (outputs.class_scores.shape, outputs.kernels.shape, outputs.mask_features.shape)
     expected = output_shapes(manifest)
-    require(shapes == expected, f"raw outputs have shapes {shapes}, their manifest promises {expected}")
+    require(shapes == expected, f"{type(outputs).__name__} of shapes {shapes}, their manifest promises {expected}")
+
+
+def undecoded(outputs: Outputs) -> RawOutputs:
+    """Return raw outputs as they are.
+
+    Raises:
+        InputError: they are those of a graph that decodes.
+    """
+    if isinstance(outputs, RawOutputs):
+        return outputs
+    raise InputError(
+        "this artefact decodes inside its graph and has no raw outputs; convert again with --decode host, or call the "
+        "segmenter for instances"
+    )

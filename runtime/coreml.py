@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError, require
 from solov2_edge.manifest import METADATA_KEY, Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, output_shapes, raw_outputs
+from solov2_edge.runtime.contract import check_batch, engine_outputs, output_shapes
 from solov2_edge.runtime.coreml_units import placement, unit_requests
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import Outputs
 
 __all__ = ["CoremlSession"]
 
@@ -75,7 +75,7 @@ class CoremlSession:
         self.engine: str = f"Core ML, coremltools {coremltools.__version__}"
         self.providers: tuple[str, ...] = placement(coremltools, self._model, units)
 
-    def run(self, batch: NDArray[Any]) -> RawOutputs:
+    def run(self, batch: NDArray[Any]) -> Outputs:
         """Run the network once.
 
         Args:
@@ -94,7 +94,7 @@ class CoremlSession:
         except Exception as error:
             # coremltools has no exceptions of its own: Core ML's failures arrive as RuntimeError or plain Exception.
             raise SolovEdgeError(f"Core ML failed while running the network: {_first_line(error)}") from error
-        return raw_outputs([np.asarray(outputs[name]) for name in self.manifest.outputs], self.manifest)
+        return engine_outputs([np.asarray(outputs[name]) for name in self.manifest.outputs], self.manifest)
 
     def close(self) -> None:
         """Release the model; running afterwards is an error."""

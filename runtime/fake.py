@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import require
 from solov2_edge.manifest import Manifest
-from solov2_edge.runtime.contract import check_batch, check_raw
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.contract import check_batch, check_outputs
+from solov2_edge.runtime.session import Outputs
 
 __all__ = ["FakeSession"]
 
 
 class FakeSession:
-    """Gives prepared raw outputs instead of running a network; checks its input like a real session.
+    """Gives prepared outputs instead of running a network; checks its input like a real session.
 
     Attributes:
         manifest: what the pretended artefact takes and gives.
@@ -26,12 +26,13 @@ class FakeSession:
     """
 
     def __init__(
-        self, manifest: Manifest, outputs: RawOutputs | Sequence[RawOutputs] | Callable[[NDArray[Any]], RawOutputs]
+        self, manifest: Manifest, outputs: Outputs | Sequence[Outputs] | Callable[[NDArray[Any]], Outputs]
     ) -> None:
         """Prepare what to give.
 
         Args:
-            manifest: input contract and spec; the outputs must have its shapes.
+            manifest: input contract and spec; the outputs must have its shapes: RawOutputs, or DecodedOutputs where it
+                says that the graph decodes.
             outputs: given on every run; or a sequence given in turn, starting over at its end; or a function of the
                 batch.
 
@@ -44,14 +45,14 @@ class FakeSession:
         self._runs = 0
         self._closed = False
         self._function = outputs if callable(outputs) else None
-        self._replay: tuple[RawOutputs, ...] = ()
+        self._replay: tuple[Outputs, ...] = ()
         if not callable(outputs):
-            self._replay = (outputs,) if isinstance(outputs, RawOutputs) else tuple(outputs)
-            require(bool(self._replay), "a fake session needs at least one RawOutputs to give, got none")
+            self._replay = (outputs,) if isinstance(outputs, Outputs) else tuple(outputs)
+            require(bool(self._replay), "a fake session needs at least one frame's outputs to give, got none")
         for raw in self._replay:
-            check_raw(raw, manifest)
+            check_outputs(raw, manifest)
 
-    def run(self, batch: NDArray[Any]) -> RawOutputs:
+    def run(self, batch: NDArray[Any]) -> Outputs:
         """Give the next prepared outputs.
 
         Args:
@@ -64,7 +65,7 @@ class FakeSession:
         check_batch(batch, self.manifest.input)
         if self._function is not None:
             raw = self._function(batch)
-            check_raw(raw, self.manifest)
+            check_outputs(raw, self.manifest)
         else:
             raw = self._replay[self._runs % len(self._replay)]
         self._runs += 1

@@ -14,7 +14,7 @@ from solov2_edge.errors import InputError, require
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.pipeline import Pipeline
 from solov2_edge.runtime.preprocess import Geometry
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import Outputs
 
 __all__ = ["DEPTH", "FrameResult", "frame_pipeline"]
 
@@ -45,7 +45,7 @@ class FrameResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Job:
-    """One frame under way; ``work`` is the batch, then the raw outputs."""
+    """One frame under way; ``work`` is the batch, then the outputs."""
 
     index: int
     frame: NDArray[Any]
@@ -59,8 +59,8 @@ def frame_pipeline(
     frames: Iterable[NDArray[Any]],
     depth: int,
     prepare: Callable[[NDArray[Any]], tuple[NDArray[Any], Geometry]],
-    run: Callable[[NDArray[Any]], tuple[RawOutputs, float]],
-    decode: Callable[[RawOutputs, Geometry], Instances],
+    run: Callable[[NDArray[Any]], tuple[Outputs, float]],
+    decode: Callable[[Outputs, Geometry], Instances],
 ) -> Pipeline:
     """Return a pipeline whose results are FrameResults.
 
@@ -68,8 +68,8 @@ def frame_pipeline(
         frames: the source.
         depth: frames under way at most.
         prepare: frame -> (batch, geometry).
-        run: batch -> (raw outputs that no later run changes, the network's milliseconds).
-        decode: (raw outputs, geometry) -> instances.
+        run: batch -> (outputs that no later run changes, the network's milliseconds).
+        decode: (outputs, geometry) -> instances.
 
     Raises:
         InputError: frames are not a source of frames, or the depth is not a whole number of at least 1.

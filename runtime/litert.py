@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from solov2_edge.errors import InputError, SolovEdgeError, require
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, raw_outputs
+from solov2_edge.runtime.contract import check_batch, engine_outputs
 from solov2_edge.runtime.litert_check import require_agreement
 from solov2_edge.runtime.litert_delegates import Request, available_cpus, delegate_requests
 from solov2_edge.runtime.litert_gpu import GpuNetwork
 from solov2_edge.runtime.litert_graph import Graph, read_graph
 from solov2_edge.runtime.litert_network import InterpreterNetwork
 from solov2_edge.runtime.litert_package import ENGINE_ERRORS, LitertPackage, find_package, one_line
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import Outputs
 from solov2_edge.runtime.tflite_file import read_manifest_text
 
 __all__ = ["LitertSession"]
@@ -86,7 +86,7 @@ class LitertSession:
         self.providers: tuple[str, ...] = self._network.providers
         self._lock = threading.Lock()
 
-    def run(self, batch: NDArray[Any]) -> RawOutputs:
+    def run(self, batch: NDArray[Any]) -> Outputs:
         """Run the network once.
 
         Args:
@@ -104,7 +104,7 @@ class LitertSession:
                 arrays = self._network.run(batch)
             except ENGINE_ERRORS as error:
                 raise SolovEdgeError(f"LiteRT failed while running the network: {one_line(error)}") from error
-        return raw_outputs(arrays, self.manifest)
+        return engine_outputs(arrays, self.manifest)
 
     def close(self) -> None:
         """Release the engine's memory; running afterwards is an error."""

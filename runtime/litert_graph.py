@@ -8,7 +8,7 @@ from typing import Any
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.manifest import Manifest
-from solov2_edge.runtime.contract import input_layout, output_shapes
+from solov2_edge.runtime.contract import input_layout, output_is_whole, output_shapes
 from solov2_edge.runtime.litert_package import ENGINE_ERRORS, LitertPackage, one_line
 from solov2_edge.runtime.litert_tensors import Tensor, read_tensor
 from solov2_edge.runtime.native_stderr import captured_stderr
@@ -23,7 +23,7 @@ class Graph:
     Attributes:
         signature: the one that names them; None where the file has none and tensors are named themselves.
         source: the input.
-        outputs: class scores, kernels and mask features.
+        outputs: in the manifest's order.
     """
 
     signature: str | None
@@ -62,16 +62,16 @@ def read_graph(package: LitertPackage, path: str, manifest: Manifest) -> Graph:
         "checkpoint again",
     )
     found = []
-    for name, expected in zip(manifest.outputs, output_shapes(manifest), strict=True):
+    for name, expected, whole in zip(manifest.outputs, output_shapes(manifest), output_is_whole(manifest), strict=True):
         require(
             name in outputs,
             f"{path} gives outputs {sorted(outputs)}, its manifest says {name!r}; convert the checkpoint again",
         )
         tensor = read_tensor(name, outputs[name])
         require(
-            tensor.holds_reals and tensor.shape in (expected, (1, *expected)),
-            f"{path} gives {name} as {tensor.dtype} {list(tensor.shape)}, its manifest says real numbers "
-            f"{list(expected)}; convert the checkpoint again",
+            (tensor.is_whole if whole else tensor.holds_reals) and tensor.shape in (expected, (1, *expected)),
+            f"{path} gives {name} as {tensor.dtype} {list(tensor.shape)}, its manifest says "
+            f"{'int32' if whole else 'real'} numbers {list(expected)}; convert the checkpoint again",
         )
         found.append(tensor)
     return Graph(signature, source, tuple(found))

@@ -50,6 +50,11 @@ class Tensor:
         """Say whether real numbers can be put in or taken out."""
         return self.dtype in FLOATS or (self.dtype in INTEGERS and self.scale > 0)
 
+    @property
+    def is_whole(self) -> bool:
+        """Say whether the numbers are whole ones that stand for themselves."""
+        return self.dtype == "int32" and self.scale == 0
+
     def encode(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Return what the graph takes for a batch of pixels (uint8) or of real numbers (float32)."""
         if batch.dtype == self.dtype and (self.scale in (0.0, 1.0)) and self.zero_point == 0:
@@ -61,8 +66,8 @@ class Tensor:
         return self._steps(batch)
 
     def decode(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return the real numbers of what the graph gave, float32."""
-        if self.dtype in FLOATS:
+        """Return the real numbers of what the graph gave, float32; whole ones as they are."""
+        if self.dtype in FLOATS or self.is_whole:
             return array
         real: NDArray[np.float32] = array.astype(np.float32)
         real -= self.zero_point

@@ -11,9 +11,11 @@ from typing import Any
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.runtime.decode import DecodeOptions
+from solov2_edge.runtime.decoded import agreed_options
 from solov2_edge.runtime.segmenter import Segmenter
+from solov2_edge.runtime.session import Session
 
-__all__ = ["decode_options", "load"]
+__all__ = ["decode_options", "load", "segmenter_of"]
 
 # suffix of an artefact -> (engine, "module:class" of its session)
 ENGINES = {
@@ -47,7 +49,8 @@ def load(
             really runs is in ``Segmenter.providers``.
         provider_options: provider name -> that provider's own options, for example
             ``{"tensorrt": {"trt_engine_cache_enable": True}}``.
-        **options: fields of :class:`DecodeOptions`, for example ``score_threshold=0.3``.
+        **options: fields of :class:`DecodeOptions`, for example ``score_threshold=0.3``. An artefact that decodes
+            inside its graph takes its own values only, a higher ``keep_threshold`` or a lower ``max_instances``.
 
     Returns:
         A Segmenter: ``load(path)(frame)`` gives Instances.
@@ -57,7 +60,7 @@ def load(
             an unknown or impossible option.
         MissingDependencyError: the engine is not installed; the message has the line that installs it.
     """
-    decoding = decode_options(options)
+    decode_options(options)  # before a network is opened
     found = _engine_of(path)
     require(
         engine is None or engine == found,
@@ -66,9 +69,22 @@ def load(
     module, _, session = ENGINES[Path(path).suffix.lower()][1].partition(":")
     # Imported here so that the runtime imports, and replays arrays, where no engine is installed.
     open_session = getattr(importlib.import_module(module), session)
-    return Segmenter(
-        open_session(path, threads=threads, providers=providers, provider_options=provider_options), decoding
-    )
+    session = open_session(path, threads=threads, providers=providers, provider_options=provider_options)
+    return segmenter_of(session, options)
+
+
+def segmenter_of(session: Session, options: Mapping[str, Any]) -> Segmenter:
+    """Return a Segmenter over an open session, which is closed where that is refused.
+
+    Raises:
+        InputError: as :func:`decode_options`, or options that contradict what a graph decodes with.
+    """
+    baked = session.manifest.decode
+    try:
+        return Segmenter(session, decode_options(options) if baked is None else agreed_options(baked, options))
+    except InputError:
+        session.close()
+        raise
 
 
 def decode_options(options: Mapping[str, Any]) -> DecodeOptions:

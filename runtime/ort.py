@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError, require
 from solov2_edge.manifest import METADATA_KEY, Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, input_layout, output_shapes, raw_outputs
+from solov2_edge.runtime.contract import check_batch, engine_outputs, input_layout, output_is_whole, output_shapes
 from solov2_edge.runtime.ort_providers import provider_requests
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import Outputs
 
 try:
     import onnxruntime
@@ -85,7 +85,7 @@ class OrtSession:
         self.manifest: Manifest = agreed_manifest(file, sidecar, embedded)
         _check_graph(os.fspath(file), self._session, self.manifest)
 
-    def run(self, batch: NDArray[Any]) -> RawOutputs:
+    def run(self, batch: NDArray[Any]) -> Outputs:
         """Run the network once.
 
         Args:
@@ -101,7 +101,7 @@ class OrtSession:
             arrays = self._session.run(list(self.manifest.outputs), {self.manifest.input.name: batch})
         except ORT_ERRORS as error:
             raise SolovEdgeError(f"ONNX Runtime failed while running the network: {_first_line(error)}") from error
-        return raw_outputs(arrays, self.manifest)
+        return engine_outputs(arrays, self.manifest)
 
     def close(self) -> None:
         """Release the engine's memory; running afterwards is an error."""
@@ -162,17 +162,17 @@ def _check_graph(path: str, session: Any, manifest: Manifest) -> None:
         f"{path} takes {node.type} {node.shape}, its manifest says {dtype} {list(shape)}; convert the checkpoint again",
     )
     outputs = {node.name: node for node in session.get_outputs()}
-    for name, expected in zip(manifest.outputs, output_shapes(manifest), strict=True):
+    for name, expected, whole in zip(manifest.outputs, output_shapes(manifest), output_is_whole(manifest), strict=True):
         require(
             name in outputs,
             f"{path} gives outputs {sorted(outputs)}, its manifest says {name!r}; convert the checkpoint again",
         )
         node = outputs[name]
         require(
-            node.type in ("tensor(float)", "tensor(float16)")
+            node.type in (("tensor(int32)",) if whole else ("tensor(float)", "tensor(float16)"))
             and (_same(node.shape, expected) or _same(node.shape, (1, *expected))),
-            f"{path} gives {name} as {node.type} {node.shape}, its manifest says float {list(expected)}; "
-            "convert the checkpoint again",
+            f"{path} gives {name} as {node.type} {node.shape}, its manifest says {'int32' if whole else 'float'} "
+            f"{list(expected)}; convert the checkpoint again",
         )
 
 

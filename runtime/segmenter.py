@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Generator, Iterable
+from dataclasses import asdict
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -13,13 +14,15 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError
 from solov2_edge.manifest import Manifest
+from solov2_edge.runtime.contract import undecoded
 from solov2_edge.runtime.decode import DecodeOptions, decode
+from solov2_edge.runtime.decoded import agreed_options, baked_options, decoded_instances
 from solov2_edge.runtime.frame_stream import DEPTH, FrameResult, frame_pipeline
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.pictures import as_frame
 from solov2_edge.runtime.pipeline import Pipeline
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess
-from solov2_edge.runtime.session import RawOutputs, Session
+from solov2_edge.runtime.session import DecodedOutputs, Outputs, RawOutputs, Session
 from solov2_edge.spec import ModelSpec
 
 __all__ = ["Segmenter"]
@@ -43,12 +46,19 @@ class Segmenter:
 
         Args:
             session: any engine's; closed together with this object.
-            options: default: the reference's thresholds.
+            options: default: the reference's thresholds; of a graph that decodes, its own.
+
+        Raises:
+            InputError: options that contradict what a graph decodes with.
         """
         self._session = session
         self._turn = threading.Lock()  # to run the network
         self._streams: weakref.WeakSet[Pipeline] = weakref.WeakSet()
-        self.options = DecodeOptions() if options is None else options
+        baked = session.manifest.decode
+        if baked is None:
+            self.options = DecodeOptions() if options is None else options
+        else:
+            self.options = baked_options(baked) if options is None else agreed_options(baked, asdict(options))
         self.timings: dict[str, float] = {"preprocess": 0.0, "network": 0.0, "decode": 0.0}
 
     def __call__(self, frame: NDArray[Any]) -> Instances:
@@ -71,9 +81,13 @@ class Segmenter:
         return instances
 
     def raw(self, frame: NDArray[Any]) -> RawOutputs:
-        """Run the network on one frame and return what it says, undecoded."""
-        raw, _, self.timings = self._network(frame)
-        return raw
+        """Run the network on one frame and return what it says, undecoded.
+
+        Raises:
+            InputError: as for calling, or the artefact decodes inside its graph.
+        """
+        outputs, _, self.timings = self._network(frame)
+        return undecoded(outputs)
 
     def stream(self, frames: Iterable[NDArray[Any]], *, depth: int = DEPTH) -> Generator[FrameResult, None, None]:
         """Segment a source's frames in order, capturing, running the network and decoding at the same time.
@@ -99,7 +113,7 @@ class Segmenter:
         self._streams.add(pipeline)
         return pipeline.results()
 
-    def _network(self, frame: NDArray[Any]) -> tuple[RawOutputs, Geometry, dict[str, float]]:
+    def _network(self, frame: NDArray[Any]) -> tuple[Outputs, Geometry, dict[str, float]]:
         start = perf_counter()
         batch, geometry = self._prepare(frame)
         ready = perf_counter()
@@ -112,14 +126,16 @@ class Segmenter:
         geometry = fixed_geometry(frame.shape[0], frame.shape[1], contract.height, contract.width)
         return preprocess(frame, geometry, contract.kind, self.spec), geometry
 
-    def _run(self, batch: NDArray[Any]) -> tuple[RawOutputs, float]:
+    def _run(self, batch: NDArray[Any]) -> tuple[Outputs, float]:
         """Return the outputs and the milliseconds the network took, waiting for its turn left out."""
         with self._turn:
             start = perf_counter()
             raw = self._session.run(batch)
             return raw, (perf_counter() - start) * 1e3
 
-    def _decode(self, raw: RawOutputs, geometry: Geometry) -> Instances:
+    def _decode(self, raw: Outputs, geometry: Geometry) -> Instances:
+        if isinstance(raw, DecodedOutputs):
+            return decoded_instances(raw, geometry, self.spec, self.options)
         return decode(raw, geometry, self.spec, self.options)
 
     @property

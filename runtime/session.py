@@ -1,4 +1,4 @@
-"""The protocol every engine implements, and RawOutputs, all it ever returns."""
+"""The protocol every engine implements, and all it ever returns: raw outputs, or instances where the graph decodes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from solov2_edge.errors import require
+from solov2_edge.errors import SolovEdgeError, require
 from solov2_edge.manifest import Manifest
 
-__all__ = ["RawOutputs", "Session"]
+__all__ = ["DecodedOutputs", "Outputs", "RawOutputs", "Session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,45 @@ class RawOutputs:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedOutputs:
+    """What a graph that decodes says about one frame; see ``Manifest.decode``.
+
+    Attributes:
+        scores: (n,) float32 in [0, 1], never rising; 0 marks an unused row, which only the last rows are.
+        labels: (n,) int32, class channel; 0 in unused rows.
+        masks: (n, H/4, W/4) float32 for an input of H x W: logits, before the sigmoid.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    masks: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        arrays = (self.scores, self.labels, self.masks)
+        got = [(getattr(a, "shape", None), str(getattr(a, "dtype", type(a).__name__))) for a in arrays]
+        require(
+            all(isinstance(a, np.ndarray) for a in arrays)
+            and [a.dtype for a in arrays] == [np.float32, np.int32, np.float32]
+            and [a.ndim for a in arrays] == [1, 1, 3]
+            and len(self.scores) == len(self.labels) == len(self.masks),
+            f"decoded outputs must be scores (n,) float32, labels (n,) int32 and masks (n, h, w) float32, got {got}",
+        )
+        # Of a sound graph this always holds; an engine that computes it wrongly is told here, NaN included.
+        if not bool((self.scores >= 0).all() and (self.scores[1:] <= self.scores[:-1]).all()):
+            raise SolovEdgeError(
+                "the artefact's scores are negative, not finite or not falling: its engine computes the decoding "
+                "wrongly; run it on the CPU, or convert with --decode host"
+            )
+
+    def __len__(self) -> int:
+        """Return the number of instances: rows whose score is above 0."""
+        return int(np.count_nonzero(self.scores))
+
+
+Outputs = RawOutputs | DecodedOutputs
+
+
 class Session(Protocol):
     """One open artefact in one engine; a context manager.
 
@@ -58,11 +97,14 @@ class Session(Protocol):
     engine: str
     providers: tuple[str, ...]
 
-    def run(self, batch: NDArray[Any]) -> RawOutputs:
-        """Run the network once.
+    def run(self, batch: NDArray[Any]) -> Outputs:
+        """Run the network once; DecodedOutputs where the manifest says that the graph decodes.
 
         Args:
             batch: what the manifest's input contract asks: (1, H, W, 3) uint8 RGB or (1, 3, H, W) float32.
+
+        Returns:
+            Arrays that no later run changes: one frame is decoded while the next one runs.
 
         Raises:
             InputError: shape or dtype differ from the contract.

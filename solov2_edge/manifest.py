@@ -18,9 +18,11 @@ from solov2_edge.errors import InputError, require
 from solov2_edge.spec import ModelSpec
 
 __all__ = [
+    "DECODED_NAMES",
     "METADATA_KEY",
     "OUTPUT_NAMES",
     "SCHEMA_VERSION",
+    "GraphDecode",
     "InputContract",
     "Manifest",
     "manifest_path",
@@ -31,6 +33,7 @@ __all__ = [
 SCHEMA_VERSION = 1
 METADATA_KEY = "solov2_edge.manifest"
 OUTPUT_NAMES = ("class_scores", "kernels", "mask_features")
+DECODED_NAMES = ("scores", "labels", "masks")  # of a graph that decodes
 FORMATS = ("onnx", "tflite", "coreml")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8", "palette6", "palette4", "int4", "w8a8")
 
@@ -61,6 +64,57 @@ class InputContract:
 
 
 @dataclass(frozen=True, slots=True)
+class GraphDecode:
+    """What was baked into a graph that decodes; each field as in ``runtime.DecodeOptions``, whose defaults are these.
+
+    Attributes:
+        max_candidates: candidates the graph has room for. Where more exist, it takes those of best class score, while
+            decoding on the host takes those of best score after maskness.
+        max_instances: rows of every output.
+        score_threshold: class score a candidate must exceed, in [0, 1).
+        keep_threshold: score an instance must reach, in (0, 1]: a score of 0 marks an unused row.
+        mask_threshold: probability a mask's pixel must exceed, in (0, 1).
+        nms_kernel: ``"gaussian"`` or ``"linear"``.
+        nms_sigma: of the Gaussian kernel; above 0.
+        points_nms: whether a cell must be no worse than its left, upper and upper-left neighbours.
+        area_filter: whether masks of at most as many quarter-scale pixels as their level's stride are dropped.
+    """
+
+    max_candidates: int = 500
+    max_instances: int = 100
+    score_threshold: float = 0.1
+    keep_threshold: float = 0.05
+    mask_threshold: float = 0.5
+    nms_kernel: str = "gaussian"
+    nms_sigma: float = 2.0
+    points_nms: bool = True
+    area_filter: bool = True
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_candidates", self.max_candidates), ("max_instances", self.max_instances)):
+            good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            require(good, f"{name} must be a whole number of at least 1, got {value!r}")
+        require(
+            self.max_instances <= self.max_candidates,
+            f"max_instances must be at most max_candidates, got {self.max_instances} of {self.max_candidates}",
+        )
+        for name, number, good in (
+            ("score_threshold", self.score_threshold, _number(self.score_threshold) and 0 <= self.score_threshold < 1),
+            ("keep_threshold", self.keep_threshold, _number(self.keep_threshold) and 0 < self.keep_threshold <= 1),
+            ("mask_threshold", self.mask_threshold, _number(self.mask_threshold) and 0 < self.mask_threshold < 1),
+            ("nms_sigma", self.nms_sigma, _number(self.nms_sigma) and 0 < self.nms_sigma < float("inf")),
+        ):
+            require(good, f"{name} of a graph that decodes is out of range, got {number!r}")
+        require(self.nms_kernel in ("gaussian", "linear"), f"nms_kernel must be known, got {self.nms_kernel!r}")
+        for name, flag in (("points_nms", self.points_nms), ("area_filter", self.area_filter)):
+            require(isinstance(flag, bool), f"{name} must be true or false, got {flag!r}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """One artefact's description; JSON with :meth:`to_json` and :meth:`from_json`.
 
@@ -69,7 +123,8 @@ class Manifest:
         format: ``"onnx"``, ``"tflite"`` or ``"coreml"``.
         precision: one of :data:`PRECISIONS`.
         input: the input contract.
-        outputs: graph output names of class scores, kernels and mask features, in this order.
+        outputs: graph output names of class scores, kernels and mask features, in this order; of scores, labels and
+            masks where the graph decodes.
         source_sha256: SHA-256 of the checkpoint the artefact was made from.
         sha256: SHA-256 of the artefact; empty inside the artefact itself.
         size_bytes: size of the artefact; 0 inside the artefact itself.
@@ -80,6 +135,8 @@ class Manifest:
         parity: measured differences from PyTorch: stage name -> maximal difference relative to the range.
         weights_licence: licence of the weights, in words a user can act on.
         dcn_lowering: ``"native"`` (DeformConv), ``"lowered"`` (portable operators) or ``"none"``.
+        decode: what the graph decodes with; None: it gives class scores, kernels and mask features, and the host
+            decodes.
         schema_version: version of this schema.
     """
 
@@ -97,6 +154,7 @@ class Manifest:
     parity: dict[str, float] = field(default_factory=dict)
     weights_licence: str = "unknown"
     dcn_lowering: str = "none"
+    decode: GraphDecode | None = None
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -104,9 +162,17 @@ class Manifest:
         require(
             self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
         )
+        decoded = self.decode is not None
+        wanted = "scores, labels and masks" if decoded else "class scores, kernels and mask features"
         require(
-            len(self.outputs) == 3 and all(isinstance(name, str) and name for name in self.outputs),
-            f"outputs must name class scores, kernels and mask features, got {self.outputs!r}",
+            len(self.outputs) == 3
+            and all(isinstance(name, str) and name for name in self.outputs)
+            and tuple(self.outputs) != (OUTPUT_NAMES if decoded else DECODED_NAMES),
+            f"outputs must name {wanted}, got {self.outputs!r}",
+        )
+        require(
+            self.decode is None or isinstance(self.decode, GraphDecode),
+            f"decode must be what a graph decodes with, or null, got {self.decode!r}",
         )
         for label, digest in (("source_sha256", self.source_sha256), ("sha256", self.sha256)):
             good = isinstance(digest, str) and (digest == "" or _is_sha256(digest))
@@ -150,6 +216,8 @@ class Manifest:
             values["spec"] = ModelSpec.from_dict(values["spec"])
             values["input"] = InputContract(**values["input"])
             values["outputs"] = tuple(values["outputs"])
+            if values.get("decode") is not None:
+                values["decode"] = GraphDecode(**values["decode"])
             return cls(**values)
         except InputError:
             raise

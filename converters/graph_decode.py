@@ -1,0 +1,131 @@
+"""Decoding as part of a graph: candidates, masks and Matrix NMS in ordinary operators of fixed shapes.
+
+The same instances as ``runtime/decode.py`` gives, without sorting in between: "mask i is better than mask j" is a
+matrix, and Matrix NMS and the final order need nothing else. Ties are decided as on the host, by the candidates'
+order, whatever an engine's top-k does with them. No loops, no conditions, no operator made for NMS.
+
+Everything is computed in float32, whatever the network computes in: areas and intersections are counts of pixels,
+which float16 cannot hold.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from solov2_edge.errors import require
+from solov2_edge.manifest import GraphDecode
+from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
+from solov2_edge.spec import ModelSpec
+
+__all__ = ["UNUSED_LOGIT", "GraphDecoder"]
+
+UNUSED_LOGIT = -64.0  # of the masks of unused rows: background at every threshold, and a float16
+LEAST_REST = 1e-12  # of 1 - IoU in the linear decay; the least that float32 knows above 0 is 6e-8
+
+
+class GraphDecoder(nn.Module):
+    """From class scores, kernels and mask features to scores, labels and quarter-scale mask logits.
+
+    Args:
+        spec: grids, strides and classes.
+        decode: limits and thresholds, which become constants.
+
+    Raises:
+        InputError: more candidates than there are cells times classes.
+    """
+
+    def __init__(self, spec: ModelSpec, decode: GraphDecode) -> None:
+        super().__init__()
+        most = spec.num_cells * spec.num_classes
+        require(
+            decode.max_candidates <= most,
+            f"max_candidates must be at most {most}, one for each cell and class of {spec.name}, "
+            f"got {decode.max_candidates}",
+        )
+        self.grids, self.classes, self.decode = spec.grids, spec.num_classes, decode
+        self.bound = float(np.float32(math.log(decode.mask_threshold / (1 - decode.mask_threshold))))
+        smallest = np.repeat(np.array(spec.strides, np.float32), np.square(spec.grids))
+        self.register_buffer("smallest", torch.from_numpy(smallest if decode.area_filter else 0 * smallest))
+        self.eval()
+
+    def forward(self, class_scores: Tensor, kernels: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode one picture.
+
+        Args:
+            class_scores: (cells, classes) float32 in [0, 1], before points NMS.
+            kernels: (cells, E) float32.
+            mask_features: (E, h, w) float32.
+
+        Returns:
+            scores (n,) float32, falling, 0 in unused rows; labels (n,) int32; mask logits (n, h, w) float32.
+        """
+        height, width = mask_features.shape[1:]
+        class_score, place = torch.topk(self._candidates(class_scores), self.decode.max_candidates)
+        cells = place // self.classes
+        labels = (place - cells * self.classes).to(torch.int32)
+        logits = kernels.index_select(0, cells) @ mask_features.flatten(1)
+        binary = (logits > self.bound).float()
+        area = binary.sum(1)
+        large = (class_score > 0) & (area > self.get_buffer("smallest").index_select(0, cells))
+        maskness = (logits.sigmoid() * binary).sum(1) / area.clamp(min=1.0)
+        scores = class_score * maskness * large.float()
+
+        better = _before(scores, place[:, None] < place[None, :])
+        decayed = scores * self._decay(binary, area, labels, better)
+        decayed = decayed * (decayed >= self.decode.keep_threshold).float()
+        rank = _before(decayed, better).float().sum(0)
+        kept = torch.topk(-rank, self.decode.max_instances).indices
+        scores = decayed.index_select(0, kept)
+        used = scores > 0
+        masks = torch.where(used[:, None], logits.index_select(0, kept), UNUSED_LOGIT)
+        return scores, labels.index_select(0, kept) * used.to(torch.int32), masks.reshape(-1, height, width)
+
+    def run(self, raw: RawOutputs) -> DecodedOutputs:
+        """Decode numpy's raw outputs in PyTorch, as an engine would."""
+        arrays: tuple[NDArray[Any], ...] = (raw.class_scores, raw.kernels, raw.mask_features)
+        with torch.inference_mode():
+            outputs = self(*(torch.from_numpy(array) for array in arrays))
+        return DecodedOutputs(*(output.contiguous().numpy() for output in outputs))
+
+    def _candidates(self, class_scores: Tensor) -> Tensor:
+        """Return (cells * classes,) scores, 0 where there is no candidate."""
+        candidate = class_scores > self.decode.score_threshold
+        if self.decode.points_nms:
+            candidate = candidate & (class_scores == self._peaks(class_scores))
+        return torch.where(candidate, class_scores, 0.0).flatten()
+
+    def _peaks(self, class_scores: Tensor) -> Tensor:
+        """Return the largest of each cell and its left, upper and upper-left neighbours, (cells, classes)."""
+        peaks, first = [], 0
+        for grid in self.grids:
+            level = class_scores[first : first + grid * grid]
+            first += grid * grid
+            planes = level.reshape(1, grid, grid, self.classes).permute(0, 3, 1, 2)
+            pooled = functional.max_pool2d(functional.pad(planes, (1, 0, 1, 0)), 2, stride=1)
+            peaks.append(pooled.permute(0, 2, 3, 1).reshape(-1, self.classes))
+        return torch.cat(peaks)
+
+    def _decay(self, binary: Tensor, area: Tensor, labels: Tensor, better: Tensor) -> Tensor:
+        """Return Matrix NMS's decay (k,) of binary masks (k, h * w); ``better[i, j]``: i comes before j."""
+        common = binary @ binary.t()  # exact: whole numbers below 2^24
+        union = (area[:, None] + area[None, :] - common).clamp(min=1.0)
+        same = labels[:, None] == labels[None, :]
+        iou = common / union * (better & same).float()
+        worst = iou.amax(0)[:, None]  # of row i: its largest overlap with a better mask
+        # A row without overlap gives at least 1 and the best row at most 1, so that the minimum needs no bound.
+        if self.decode.nms_kernel == "gaussian":
+            return torch.exp((iou * iou - worst * worst) * -self.decode.nms_sigma).amin(0)
+        return ((1 - iou) / (1 - worst).clamp(min=LEAST_REST)).amin(0)
+
+
+def _before(scores: Tensor, tie: Tensor) -> Tensor:
+    """Return (k, k) bool: whether i comes before j by falling score, ties as ``tie`` (k, k) has them."""
+    mine, other = scores[:, None], scores[None, :]
+    return (mine > other) | ((mine == other) & tie)
