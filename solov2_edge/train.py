@@ -89,6 +89,7 @@ def train(
     """
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.benchmark = True  # one input size: the fastest kernels are searched for once
     model = SOLOv2(spec)
     if initial is not None:
         own = model.state_dict()
