@@ -58,6 +58,7 @@ def keep_float(
     drop_of: Callable[[Artefact], float],
     max_drop: float,
     *,
+    may: Callable[[frozenset[str]], bool] = lambda _layers: True,
     log: Callable[[str], None] | None = None,
 ) -> Choice:
     """Search for a cheap set of candidates that keeps the drop within ``max_drop``.
@@ -71,11 +72,12 @@ def keep_float(
         build: from the layers to keep float to an artefact, or anything that stands for it.
         drop_of: from that to the points of AP it loses against float, on pictures kept for this purpose.
         max_drop: points of AP that may be lost, at least 0.
+        may: whether these layers may be float together; a candidate that may not join the better ones is left out.
         log: called with one line per network measured.
 
     Raises:
         InputError: a cost is not above 0, two candidates have one name, or ``max_drop`` is negative.
-        GateError: even with all candidates float the drop is larger.
+        GateError: even with all candidates float that may be, the drop is larger.
     """
     require(max_drop >= 0, f"the largest drop must be at least 0 points of AP, got {max_drop:g}")
     names = [candidate.name for candidate in candidates]
@@ -94,11 +96,12 @@ def keep_float(
             say(f"{said}: {measured[key]:.2f} points lost, {max_drop:g} allowed")
         return measured[key]
 
-    order = sorted(candidates, key=lambda candidate: (-candidate.gain / candidate.cost, candidate.name))
+    order = _allowed(sorted(candidates, key=lambda one: (-one.gain / one.cost, one.name)), may)
     enough = _fewest(len(order), lambda count: drop(order[:count]) <= max_drop)
     if enough is None:
+        many = "all" if len(order) == len(candidates) else "the most that may be,"
         raise GateError(
-            f"with all {len(order)} groups of layers float the network still loses {drop(order):.2f} points of AP, "
+            f"with {many} {len(order)} groups of layers float the network still loses {drop(order):.2f} points of AP, "
             f"where {max_drop:g} are allowed; allow more, convert to fp16, or measure on more pictures"
         )
     kept = order[:enough]
@@ -107,6 +110,17 @@ def keep_float(
         if drop(rest) <= max_drop:
             kept = rest
     return Choice(tuple(kept), drop(kept), sum(candidate.cost for candidate in kept), len(measured))
+
+
+def _allowed(order: Sequence[Candidate], may: Callable[[frozenset[str]], bool]) -> list[Candidate]:
+    """Return the candidates, best first, without those that may not be float together with better ones."""
+    taken: list[Candidate] = []
+    layers: frozenset[str] = frozenset()
+    for candidate in order:
+        if may(layers | frozenset(candidate.layers)):
+            taken.append(candidate)
+            layers |= frozenset(candidate.layers)
+    return taken
 
 
 def _fewest(count: int, suffices: Callable[[int], bool]) -> int | None:

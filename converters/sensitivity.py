@@ -66,6 +66,7 @@ def measure_sensitivity(
     measure: Callable[[Artefact], Figures],
     *,
     log: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Sensitivity:
     """Build and measure two artefacts per group, and the two ends.
 
@@ -75,6 +76,7 @@ def measure_sensitivity(
         build: from the layers to keep float to an artefact, or anything that stands for it.
         measure: from that to figures by name, higher is better: dB, points of AP.
         log: called with one line per group.
+        progress: called with (artefacts measured, artefacts in all) after each.
 
     Raises:
         InputError: there is no group, or a group without layers.
@@ -84,12 +86,21 @@ def measure_sensitivity(
     require(not empty, f"every group needs layers, {', '.join(empty)} has none")
     say = log or (lambda _text: None)
     everything = frozenset(layer for layers in groups.values() for layer in layers)
-    floating, reduced = measure(build(everything)), measure(build(frozenset()))
+    done, total = 0, 2 * len(groups) + 2
+
+    def figures(kept: frozenset[str]) -> Figures:
+        nonlocal done
+        found = measure(build(kept))
+        done += 1
+        progress(done, total)
+        return found
+
+    floating, reduced = figures(everything), figures(frozenset())
     say(f"all float: {_line(floating)}; all reduced: {_line(reduced)}")
     effects = []
     for number, (name, layers) in enumerate(groups.items(), start=1):
-        alone = measure(build(everything - frozenset(layers)))
-        without = measure(build(frozenset(layers)))
+        alone = figures(everything - frozenset(layers))
+        without = figures(frozenset(layers))
         say(f"{number}/{len(groups)} {name}: alone {_line(alone)}; without it {_line(without)}")
         effects.append(Effect(name, tuple(layers), alone, without))
     return Sensitivity(floating, reduced, tuple(effects))
