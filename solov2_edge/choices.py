@@ -11,6 +11,7 @@ from solov2_edge.spec import ModelSpec
 
 __all__ = [
     "CALIBRATED",
+    "MIXABLE",
     "TARGETS",
     "default_size",
     "parse_formats",
@@ -28,6 +29,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 # What needs calibration pictures: wherever activations are integers of a fixed scale.
 CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
+# Where single layers can stay float.
+MIXABLE = {("onnx", "int8"), ("tflite", "int8")}
 FORMAT_ALIASES = {
     "litert": "tflite",
     "tensorflow-lite": "tflite",

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solov2_edge.budget import add_budget_arguments, check_budget, describe_quantisation, mixed_search
 from solov2_edge.choices import (
+    MIXABLE,
     TARGETS,
     default_size,
     parse_formats,
@@ -62,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("cpu", "tensorrt"),
         help="onnx int8: for ONNX Runtime on CPUs (default), or the symmetric form TensorRT wants",
     )
+    add_budget_arguments(parser)
     parser.add_argument("--opset", type=int, metavar="N", help="onnx: opset; default: the oldest that can say it")
     parser.add_argument(
         "--deployment-target", metavar="iOSNN", help="coreml: the oldest system to run on; default: iOS16, or as needed"
@@ -83,7 +86,9 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     require(args.checkpoint.exists(), f"{args.checkpoint}: no such checkpoint")
     conversions = plan(formats, precisions, args.output, name, args.target)
     own = options_for(conversions, vars(args))
+    check_budget(args, [(conversion.format, conversion.precision) for conversion in conversions])
     calibration = _calibration(conversions, args)
+    layers = _float_layers(args, calibration, console)
 
     from solov2_edge.checkpoint import load_model
 
@@ -100,6 +105,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         console.log(f"converting to {conversion.path.name}, {args.input} input {size_text(height, width)}")
         if conversion.calibrated:
             options["calibration"] = calibration
+        if (conversion.format, conversion.precision) in MIXABLE:
+            options |= layers
         manifest = exporters[conversion.format](
             model,
             conversion.path,
@@ -137,6 +144,13 @@ def _calibration(conversions: tuple[Conversion, ...], args: argparse.Namespace) 
     return read_calibration(args.calibrate, allow_small=args.allow_small)
 
 
+def _float_layers(args: argparse.Namespace, calibration: Calibration | None, console: Console) -> dict[str, Any]:
+    """Return the exporters' options that say which layers of an int8 file stay float."""
+    if args.max_drop is not None and calibration is not None:
+        return {"choose": mixed_search(args, calibration, console.log)}
+    return {"keep_float": frozenset(args.keep_float)} if args.keep_float else {}
+
+
 def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "path": path,
@@ -147,6 +161,7 @@ def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
         "size_bytes": manifest.size_bytes,
         "parity": manifest.parity,
         "calibration": manifest.calibration,
+        "quantisation": manifest.quantisation,
         "weights_licence": manifest.weights_licence,
     }
 
@@ -155,3 +170,7 @@ def _say(console: Console, path: Path, manifest: Manifest) -> None:
     worst = max(manifest.parity.values(), default=float("nan"))
     console.say(f"{path}  {manifest.size_bytes / 1e6:.1f} MB  parity {worst:.1e} of range")
     console.say(f"  weights: {manifest.weights_licence}")
+    for line in describe_quantisation(manifest.quantisation or {}):
+        console.say(f"  {line}")
+    if doubt := (manifest.quantisation or {}).get("doubt"):
+        console.say(f"  warning: {doubt}")

@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+from solov2_edge.budget import describe_quantisation
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError
 from solov2_edge.file_kind import file_kind
@@ -48,7 +49,10 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         data = {"kind": f"{manifest.format} artefact", **_of_manifest(manifest)}
     data = {"file": str(path), **data, "size_bytes": size_of(path), "sha256": sha256_of(path)}
     for key, value in data.items():
-        if value not in (None, "", {}, []):
+        if key == "quantisation":
+            for line in describe_quantisation(value or {}):
+                console.say(f"{key:<16} {line}")
+        elif value not in (None, "", {}, []):
             console.say(f"{key.replace('_', ' '):<16} {_words(key, value)}")
     return CommandResult(data)
 
@@ -97,6 +101,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "dcn_lowering": manifest.dcn_lowering,
         "parity": manifest.parity,
         "calibration": manifest.calibration,
+        "quantisation": manifest.quantisation,
         "source_sha256": manifest.source_sha256,
         "tools": manifest.tools,
         "licence": manifest.weights_licence,
