@@ -49,7 +49,7 @@ class GraphDecoder(nn.Module):
             f"max_candidates must be at most {most}, one for each cell and class of {spec.name}, "
             f"got {decode.max_candidates}",
         )
-        self.grids, self.classes, self.decode = spec.grids, spec.num_classes, decode
+        self.spec, self.decode = spec, decode
         self.bound = float(np.float32(math.log(decode.mask_threshold / (1 - decode.mask_threshold))))
         smallest = np.repeat(np.array(spec.strides, np.float32), np.square(spec.grids))
         self.register_buffer("smallest", torch.from_numpy(smallest if decode.area_filter else 0 * smallest))
@@ -68,8 +68,8 @@ class GraphDecoder(nn.Module):
         """
         height, width = mask_features.shape[1:]
         class_score, place = torch.topk(self._candidates(class_scores), self.decode.max_candidates)
-        cells = place // self.classes
-        labels = (place - cells * self.classes).to(torch.int32)
+        cells = place // self.spec.num_classes
+        labels = (place - cells * self.spec.num_classes).to(torch.int32)
         logits = kernels.index_select(0, cells) @ mask_features.flatten(1)
         binary = (logits > self.bound).float()
         area = binary.sum(1)
@@ -104,12 +104,12 @@ class GraphDecoder(nn.Module):
     def _peaks(self, class_scores: Tensor) -> Tensor:
         """Return the largest of each cell and its left, upper and upper-left neighbours, (cells, classes)."""
         peaks, first = [], 0
-        for grid in self.grids:
+        for grid in self.spec.grids:
             level = class_scores[first : first + grid * grid]
             first += grid * grid
-            planes = level.reshape(1, grid, grid, self.classes).permute(0, 3, 1, 2)
+            planes = level.reshape(1, grid, grid, self.spec.num_classes).permute(0, 3, 1, 2)
             pooled = functional.max_pool2d(functional.pad(planes, (1, 0, 1, 0)), 2, stride=1)
-            peaks.append(pooled.permute(0, 2, 3, 1).reshape(-1, self.classes))
+            peaks.append(pooled.permute(0, 2, 3, 1).reshape(-1, self.spec.num_classes))
         return torch.cat(peaks)
 
     def _decay(self, binary: Tensor, area: Tensor, labels: Tensor, better: Tensor) -> Tensor:

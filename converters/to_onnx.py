@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +17,29 @@ from onnx import ModelProto
 
 import solov2_edge
 from solov2_edge.converters.calibration import Calibration
-from solov2_edge.converters.deform_export import NATIVE_OPSET, translation_table
+from solov2_edge.converters.deform_export import NATIVE_OPSET
+from solov2_edge.converters.graph_decode import GraphDecoder
 from solov2_edge.converters.onnx_census import require_integers, take_census
+from solov2_edge.converters.onnx_decode import append_decoder, judge_appended, network_of
 from solov2_edge.converters.onnx_int8 import Int8Builder, int8_builder
 from solov2_edge.converters.onnx_passes import check_size, judge, measure, passes_for, run_passes
 from solov2_edge.converters.onnx_quantisable import OnnxQuantisable
 from solov2_edge.converters.onnx_quantise import ENGINES
+from solov2_edge.converters.onnx_trace import trace_onnx
 from solov2_edge.converters.onnx_traceable import OnnxTraceable
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.quantisable import Chooser
 from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.converters.writing import describe, write_artefact
-from solov2_edge.errors import GateError, InputError, require
-from solov2_edge.manifest import METADATA_KEY, OUTPUT_NAMES, InputContract, Manifest
+from solov2_edge.errors import InputError, require
+from solov2_edge.manifest import DECODED_NAMES, METADATA_KEY, OUTPUT_NAMES, GraphDecode, InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
 __all__ = ["OPSETS", "export_onnx", "onnx_quantisable", "pack"]
 
 OPSETS = range(18, 23)
 DEFAULT_OPSET = 18
+DECODED_PICTURES = 4  # of the calibration set, whose decoding is compared beside the probes'
 PRECISION_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
 PRECISIONS = ", ".join(PRECISION_BYTES)
 
@@ -57,14 +58,15 @@ def export_onnx(
     target: str = "cpu",
     keep_float: frozenset[str] = frozenset(),
     choose: Chooser | None = None,
+    decode: GraphDecode | None = None,
     source_sha256: str = "",
     weights_licence: str = "unknown",
     log: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Export ``model`` at one input size; the file and its manifest appear only after parity has passed.
 
-    Class scores leave the graph after the sigmoid and before points NMS, which the runtime does: inside the graph it
-    flips on ties.
+    Class scores leave the graph after the sigmoid and before points NMS, which the runtime does, unless ``decode``
+    is asked for: then the graph goes on in float32 to scores, labels and mask logits of the instances.
 
     Args:
         model: the network; it is not changed.
@@ -83,6 +85,7 @@ def export_onnx(
             :func:`~solov2_edge.converters.onnx_islands.layer_names`.
         choose: decides which layers stay float once the network is calibrated, in place of ``keep_float``; see
             :mod:`solov2_edge.converters.mixed_search`.
+        decode: what to decode with inside the graph; None leaves decoding to the host.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -109,6 +112,7 @@ def export_onnx(
         require(calibration is not None, "int8 needs calibration pictures, got none; name a folder of them")
         require(choose is None or not keep_float, "layers stay float by name or by search, not both; leave one out")
     contract = InputContract(input_kind, height, width)
+    decoder = None if decode is None else GraphDecoder(model.spec, decode)
     traceable = OnnxTraceable(model, contract, dcn)
     probes = Probes(model, contract)
     graph, measured = _prove(traceable, probes, _opset(opset, traceable), precision, say)
@@ -124,6 +128,14 @@ def export_onnx(
         measured = measure(graph, probes)
         say(f"int8: {take_census(graph)}, {max(noise.values()):.1e} of range from float32 on calibration pictures")
     check_size(graph, traceable.numbers, PRECISION_BYTES["fp32" if keep_float else precision])
+
+    batches = list(probes.batches)
+    if decoder is not None:
+        batches += islice(builder.batches(), DECODED_PICTURES) if builder is not None else []
+        graph = append_decoder(graph, decoder, contract)
+        apart = judge_appended(graph, decoder, contract, batches, "appending the decoding")
+        measured = {**measured, "scores": apart}
+        say(f"decoding in the graph: {len(graph.graph.node)} nodes, scores {apart:.1e} from the host's")
 
     manifest = Manifest(
         spec=model.spec,
@@ -142,9 +154,14 @@ def export_onnx(
         parity=measured,
         weights_licence=weights_licence,
         dcn_lowering=dcn if traceable.deform_convs else "none",
+        decode=decode,
+        outputs=OUTPUT_NAMES if decode is None else DECODED_NAMES,
     )
     data = pack(graph, manifest)
     last, stage = onnx.load_from_string(data), "embedding the manifest"
+    if decoder is not None:
+        judge_appended(last, decoder, contract, batches, stage)
+        last = network_of(last)
     if builder is None:
         judge(last, probes, stage, precision)
     else:
@@ -215,40 +232,7 @@ def _opset(asked: int | None, traceable: OnnxTraceable) -> int:
 
 
 def _trace(traceable: OnnxTraceable, batch: NDArray[Any], opset: int) -> ModelProto:
-    """Export with torch's dynamo exporter."""
-    with _quiet():
-        program = torch.onnx.export(
-            traceable,
-            (torch.from_numpy(batch),),
-            dynamo=True,
-            opset_version=opset,
-            external_data=False,
-            verbose=False,
-            input_names=[traceable.contract.name],
-            output_names=list(OUTPUT_NAMES),
-            custom_translation_table=translation_table(),
-        )
-    assert program is not None  # None is the old exporter's answer
-    graph = program.model_proto
-    got = graph.opset_import[0].version
-    if got != opset:
-        raise GateError(f"the exporter wrote opset {got} where {opset} was asked; ask for another opset")
-    return graph
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and its remarks about its own dependencies away from the user."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            # torch's own exporter uses a name its pytree module has deprecated.
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
-            yield
-    finally:
-        logger.setLevel(level)
+    return trace_onnx(traceable, [torch.from_numpy(batch)], [traceable.contract.name], OUTPUT_NAMES, opset)
 
 
 def pack(graph: ModelProto, manifest: Manifest) -> bytes:

@@ -17,7 +17,7 @@ from solov2_edge.runtime.session import RawOutputs
 from solov2_edge.runtime.upscale import SCALE
 from solov2_edge.spec import ModelSpec
 
-__all__ = ["planted_outputs"]
+__all__ = ["DISC_CHANNELS", "planted_outputs"]
 
 COPIES = 2  # weaker candidates of the same mask beside each instance; a real network gives two to ten
 # Score of a copy over that of its disc. A Gaussian decay leaves exp(-2) = 0.135 of it, which is then below the
@@ -26,7 +26,7 @@ COPY_SCORE = 0.3
 CENTRE_LOGIT = 40.0  # of a disc: steep enough that its mean probability is above 0.98
 LARGEST = 7  # a radius is at most the frame's shorter side over this: objects, not walls
 FILL = 0.48  # radius over the distance of neighbours
-_DISC_CHANNELS = 4  # 1, x, y and x^2 + y^2
+DISC_CHANNELS = 4  # 1, x, y and x^2 + y^2
 
 
 def planted_outputs(spec: ModelSpec, geometry: Geometry, count: int, *, score: float = 0.9) -> RawOutputs:
@@ -42,8 +42,8 @@ def planted_outputs(spec: ModelSpec, geometry: Geometry, count: int, *, score: f
         InputError: fewer than 4 mask channels, or more discs than the grids have room for.
     """
     require(
-        spec.mask_channels >= _DISC_CHANNELS,
-        f"planting discs needs at least {_DISC_CHANNELS} mask channels, {spec.name} has {spec.mask_channels}",
+        spec.mask_channels >= DISC_CHANNELS,
+        f"planting discs needs at least {DISC_CHANNELS} mask channels, {spec.name} has {spec.mask_channels}",
     )
     cells = _cells_apart(spec.grids)
     require(
@@ -57,7 +57,7 @@ def planted_outputs(spec: ModelSpec, geometry: Geometry, count: int, *, score: f
     for turn in range(1 + copies):
         chosen = cells[turn * count : (turn + 1) * count]
         scores[chosen, labels] = score if turn == 0 else COPY_SCORE * score
-        kernels[chosen, :_DISC_CHANNELS] = discs
+        kernels[chosen, :DISC_CHANNELS] = discs
     return RawOutputs(scores, kernels, _mask_features(spec.mask_channels, geometry))
 
 

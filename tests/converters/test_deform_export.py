@@ -11,7 +11,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from solov2_edge.converters.deform_export import replace_deform_convs, translation_table
-from solov2_edge.converters.to_onnx import _quiet
+from solov2_edge.converters.onnx_trace import quiet_exporter
 from solov2_edge.deform import DeformConv2d
 
 CASES = [("v1", 1), ("v1", 2), ("v2", 1), ("v2", 2)]
@@ -46,7 +46,7 @@ def images():
 def exported(network, images, lowering, opset):
     rewritten = copy.deepcopy(network)
     assert replace_deform_convs(rewritten, lowering) == len(CASES)
-    with _quiet():
+    with quiet_exporter():
         program = torch.onnx.export(
             rewritten,
             (images,),
