@@ -15,19 +15,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solov2_edge.errors import SolovEdgeError, require
+from solov2_edge.errors import require
 from solov2_edge.runtime.candidates import find_candidates
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.masks import CroppedMasks
 from solov2_edge.runtime.matrix_nms import NMS_KERNELS, matrix_nms
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.quarter_masks import CHUNK_BYTES, QuarterMasks, chunks, mask_logits, measure_masks
+from solov2_edge.runtime.raw_checks import check_finite, check_mask_features, check_shapes
+from solov2_edge.runtime.scratch import scratch
 from solov2_edge.runtime.session import RawOutputs
-from solov2_edge.runtime.upscale import SCALE, axis_table, upscale_mask
+from solov2_edge.runtime.upscale import axis_table, upscale_mask
 from solov2_edge.spec import ModelSpec
 
 __all__ = ["DecodeOptions", "decode"]
@@ -114,15 +117,21 @@ def decode(
         SolovEdgeError: the outputs hold NaN or infinity.
     """
     options = DecodeOptions() if options is None else options
-    _check(raw, geometry, spec)
+    check_shapes(raw, geometry, spec)
+    check_finite("class scores", raw.class_scores)
+    check_finite("kernels", raw.kernels)
     found = find_candidates(raw.class_scores, spec.grids, options.score_threshold, options.points_nms)
     cells, row = np.unique(found.cells, return_inverse=True)
     if not len(cells):
+        check_finite("mask features", raw.mask_features)
         return Instances.empty(geometry.frame_height, geometry.frame_width, spec.class_names)
     kernels = raw.kernels[cells]
-    quarter = measure_masks(kernels, raw.mask_features, options.mask_threshold, chunk_bytes)
+    at_once = next(chunks(len(kernels), raw.mask_features, chunk_bytes)).stop
+    memory = scratch((at_once, *raw.mask_features.shape[1:]))
+    quarter = measure_masks(kernels, raw.mask_features, options.mask_threshold, chunk_bytes, memory)
+    check_mask_features(raw.mask_features, kernels, quarter.logits)
 
-    smallest = np.repeat(np.array(spec.strides), np.square(spec.grids))[found.cells] if options.area_filter else 0
+    smallest = _cell_strides(spec.grids, spec.strides)[found.cells] if options.area_filter else 0
     large = np.flatnonzero(quarter.packed.areas[row] > smallest)
     scores = found.scores[large] * quarter.maskness[row[large]]
     best = _falling(scores, options.max_candidates)
@@ -172,23 +181,7 @@ def _frame_masks(
     )
 
 
-def _check(raw: RawOutputs, geometry: Geometry, spec: ModelSpec) -> None:
-    """Refuse outputs of another spec or geometry, and values no arithmetic can use."""
-    require(
-        raw.class_scores.shape == (spec.num_cells, spec.num_classes),
-        f"class scores must be {spec.num_cells} cells x {spec.num_classes} classes for {spec.name}, "
-        f"got {raw.class_scores.shape}; the manifest describes another network",
-    )
-    expected = (spec.mask_channels, geometry.input_height // SCALE, geometry.input_width // SCALE)
-    require(
-        raw.mask_features.shape == expected,
-        f"mask features must be {expected} for a {geometry.input_height} x {geometry.input_width} input, "
-        f"got {raw.mask_features.shape}; the manifest describes another network",
-    )
-    arrays = {"class scores": raw.class_scores, "kernels": raw.kernels, "mask features": raw.mask_features}
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise SolovEdgeError(
-                f"the artefact produced non-finite values (NaN or infinity) in its {name}; "
-                "convert the checkpoint again at a higher precision"
-            )
+@lru_cache(maxsize=8)
+def _cell_strides(grids: tuple[int, ...], strides: tuple[int, ...]) -> NDArray[np.int64]:
+    """Return the stride of each cell's level, (cells,) int64."""
+    return np.repeat(np.array(strides, np.int64), np.square(grids))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.runtime.matrix_nms import PackedMasks, pack
 
-__all__ = ["CHUNK_BYTES", "QuarterMasks", "chunks", "mask_logits", "measure_masks", "probabilities"]
+__all__ = ["CHUNK_BYTES", "QuarterMasks", "chunks", "logit_bound", "mask_logits", "measure_masks", "probabilities"]
 
 CHUNK_BYTES = 48 << 20  # logits held at once: 570 masks of 112 x 192, so that an everyday frame is one chunk
+_GROUP = 64  # masks measured at once: their binary form is still in the cache when it is used the third time
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +24,8 @@ class QuarterMasks:
     Attributes:
         packed: the binary masks at quarter scale, their areas and boxes.
         maskness: (k,) float32, mean mask probability over the binary mask (0 for an empty one).
-        logits: (k, h, w) float32 where everything fitted into one chunk, else None.
+        logits: (k, h, w) float32 where everything fitted into one chunk, else None. In the memory given to
+            :func:`measure_masks`, if any.
     """
 
     packed: PackedMasks
@@ -31,11 +33,14 @@ class QuarterMasks:
     logits: NDArray[np.float32] | None
 
 
-def mask_logits(kernels: NDArray[np.float32], mask_features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (k, h, w) mask logits of kernels (k, E) over mask features (E, h, w)."""
+def mask_logits(
+    kernels: NDArray[np.float32], mask_features: NDArray[np.float32], out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return (k, h, w) mask logits of kernels (k, E) over mask features (E, h, w), written to ``out`` if given."""
     channels, height, width = mask_features.shape
+    flat = None if out is None else out.reshape(len(kernels), height * width)
     with np.errstate(over="ignore", invalid="ignore"):  # absurd but finite inputs saturate
-        flat = kernels @ mask_features.reshape(channels, height * width)
+        flat = np.matmul(kernels, mask_features.reshape(channels, height * width), out=flat)
     return flat.reshape(len(kernels), height, width)
 
 
@@ -52,42 +57,66 @@ def measure_masks(
     mask_features: NDArray[np.float32],
     threshold: float,
     chunk_bytes: int = CHUNK_BYTES,
+    memory: NDArray[np.float32] | None = None,
 ) -> QuarterMasks:
     """Compute the masks of kernels (k, E) and measure them.
-
-    A logit is compared with log(t / (1 - t)), 0 for t = 0.5, which is the same as comparing its sigmoid with t but for
-    logits within float32 rounding (1.2e-7 at t = 0.5) of the bound. Exactly zero stays background in both.
 
     Args:
         kernels: (k, E) float32, k >= 1.
         mask_features: (E, h, w) float32.
         threshold: t, mask probability in (0, 1) above which (strict) a pixel belongs to the mask.
         chunk_bytes: bound on the logits in memory.
+        memory: (m, h, w) float32, m of at least the first chunk's masks, for the logits; None allocates.
     """
-    bound = np.float32(math.log(threshold / (1 - threshold)))
+    bound = logit_bound(threshold)
     parts: list[PackedMasks] = []
     maskness: list[NDArray[np.float32]] = []
-    logits = None
-    for part in chunks(len(kernels), mask_features, chunk_bytes):
-        logits = mask_logits(kernels[part], mask_features)
-        binary = logits > bound
-        packed = pack(binary)
-        parts.append(packed)
-        maskness.append(_mean_probability(logits[binary], packed.areas))
-    if len(parts) == 1:
-        return QuarterMasks(parts[0], maskness[0], logits)
+    slices = list(chunks(len(kernels), mask_features, chunk_bytes))
+    for part in slices:
+        group = kernels[part]
+        logits = mask_logits(group, mask_features, None if memory is None else memory[: len(group)])
+        for start in range(0, len(group), _GROUP):
+            some = logits[start : start + _GROUP]
+            binary = some > bound
+            packed = pack(binary)
+            parts.append(packed)
+            maskness.append(_mean_probability(some[binary], packed.areas))
     together = PackedMasks(
         np.concatenate([p.bits for p in parts]),
         np.concatenate([p.areas for p in parts]),
         np.concatenate([p.boxes for p in parts]),
     )
-    return QuarterMasks(together, np.concatenate(maskness), None)
+    return QuarterMasks(together, np.concatenate(maskness), logits if len(slices) == 1 else None)
+
+
+@lru_cache(maxsize=32)
+def logit_bound(threshold: float) -> np.float32:
+    """Return the b with ``x > b`` where ``probabilities(x) > threshold``, so that no sigmoid is needed to compare.
+
+    b is the largest float32 whose probability does not exceed the threshold, found by bisection: log(t / (1 - t)) up
+    to rounding, and at t = 0.5 about 1e-7, since logits up to there have a sigmoid that rounds to 0.5. The two
+    comparisons are the same for every float32 where :func:`probabilities` does not fall around b, as it does not at
+    t = 0.5; in all of float32 it falls at 6477 places, by one unit in the last place.
+    """
+    limit = np.float32(threshold)
+    below, above = np.float32(-104), np.float32(104)  # probability 0 and 1
+    if not limit < 1:  # a threshold that rounds to 1 is exceeded nowhere
+        return np.float32(np.inf)
+    while True:
+        middle = np.float32((np.float64(below) + np.float64(above)) / 2)
+        if middle in (below, above):
+            return below
+        if probabilities(np.array([middle]))[0] > limit:
+            above = middle
+        else:
+            below = middle
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the sigmoid of ``logits``, any shape, float32."""
+    result = np.negative(logits)
     with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
-        result = np.exp(-logits)
+        np.exp(result, out=result)
     result += 1
     return np.reciprocal(result, out=result)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -275,6 +276,24 @@ def test_many_candidates_in_chunks_equal_one_piece(wanted: int) -> None:
     np.testing.assert_array_equal(whole.scores, pieces.scores)
     np.testing.assert_array_equal(whole.labels, pieces.labels)
     np.testing.assert_array_equal(whole.masks, pieces.masks)
+
+
+def test_results_stay_as_they_are_while_other_frames_are_decoded_in_other_threads() -> None:
+    frames = [random_raw(seed, share=0.3) for seed in range(6)]
+    expected = [decode(raw, GEOMETRY, SPEC).masks for raw in frames]
+    with ThreadPoolExecutor(4) as pool:
+        kept = list(pool.map(lambda raw: decode(raw, GEOMETRY, SPEC), frames * 4))
+    for instances, masks in zip(kept, expected * 4, strict=True):
+        np.testing.assert_array_equal(instances.masks, masks)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 3 * 4 * 24 * 40])
+@pytest.mark.parametrize("channel", [0, 3])
+def test_a_bad_feature_is_found_in_whatever_chunks_masks_are_made(channel: int, chunk_bytes: int) -> None:
+    raw = random_raw(0, share=0.3)
+    raw.mask_features[channel, -1, -1] = np.nan
+    with pytest.raises(SolovEdgeError, match="mask features"):
+        decode(raw, GEOMETRY, SPEC, chunk_bytes=chunk_bytes)
 
 
 @pytest.mark.parametrize("field", ["class_scores", "kernels", "mask_features"])
