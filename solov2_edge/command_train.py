@@ -5,17 +5,32 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from solov2_edge.choices import parse_size
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError, require
+from solov2_edge.qat_command import add_qat_arguments, calibration_of, integer_options, network_of
 from solov2_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
     from solov2_edge.model import SOLOv2
 
 __all__ = ["add_arguments", "run"]
+
+Number = TypeVar("Number", int, float)
+
+
+class _Usual(NamedTuple):
+    """Defaults that depend on where a run starts; ``rate`` is a factor on the peak learning rate."""
+
+    epochs: int
+    warmup_steps: int
+    rate: float
+
+
+LONG = _Usual(100, 300, 1.0)  # from scratch
+SHORT = _Usual(5, 20, 0.05)  # of trained weights that only have to get used to rounding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,13 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--init", type=Path, help="checkpoint to start from; a class layer of another size starts fresh")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
     add("--input-size", default="448x448", help="H x W in multiples of 32 (default: %(default)s)")
-    add("--epochs", type=int, default=100)
+    add("--epochs", type=int, help="(default: 100, with --qat 5)")
     add("--batch-size", type=int, default=8)
     add("--optimizer", default="adamw", choices=("adamw", "sgd"))
-    add("--learning-rate", type=float, help="peak rate (default: 0.002 for adamw, 0.01 * batch / 16 for sgd)")
+    add(
+        "--learning-rate",
+        type=float,
+        help="peak rate (default: 0.002 for adamw, 0.01 * batch / 16 for sgd; with --qat a twentieth)",
+    )
     add("--weight-decay", type=float, help="(default: 0.05 for adamw, 0.0001 for sgd)")
     add("--schedule", default="cosine", choices=("cosine", "steps"))
-    add("--warmup-steps", type=int, default=300)
+    add("--warmup-steps", type=int, help="(default: 300, with --qat 20)")
     add("--precision", default="fp32", choices=("fp32", "bf16"))
     add("--scale", type=float, nargs=2, default=(0.8, 1.25), metavar=("LOW", "HIGH"), help="scale jitter")
     add("--turns", action="store_true", help="also turn by quarters: for pictures with no upright direction")
@@ -48,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--keep-every", type=int, default=1, help="epochs between states to resume from (default: %(default)s)")
     add("--seed", type=int, default=0)
     add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
+    add_qat_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
@@ -64,22 +84,26 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     from solov2_edge.variants import variant
 
     size = parse_size(args.input_size)
+    calibration = calibration_of(args)
+    checkpoint = None if args.init is None else read_checkpoint(args.init)
+    usual = SHORT if args.qat else LONG
     sgd = args.optimizer == "sgd"
     options = TrainOptions(
-        epochs=args.epochs,
+        epochs=_either(args.epochs, usual.epochs),
         batch_size=args.batch_size,
         input_size=size,
         optimizer=args.optimizer,
-        learning_rate=_either(args.learning_rate, 0.01 * args.batch_size / 16 if sgd else 2e-3),
+        learning_rate=_either(args.learning_rate, usual.rate * (0.01 * args.batch_size / 16 if sgd else 2e-3)),
         weight_decay=_either(args.weight_decay, 1e-4 if sgd else 0.05),
         schedule=args.schedule,
-        warmup_steps=args.warmup_steps,
+        warmup_steps=_either(args.warmup_steps, usual.warmup_steps),
         precision=args.precision,
         workers=args.workers,
         evaluate_every=args.evaluate_every,
         keep_every=args.keep_every,
         seed=args.seed,
         mask_target=args.mask_target,
+        integers=None if calibration is None or checkpoint is None else integer_options(args, checkpoint, calibration),
         augment=AugmentOptions(
             turns=args.turns, scale=tuple(args.scale), colour=args.colour, copy_paste=args.copy_paste
         ),
@@ -92,17 +116,21 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     spec = variant(args.variant, pictures.class_names)
     # The network learns one input size; its reference geometry must lead there too.
     spec = replace(spec, resize_box=(min(size), max(size)))
-    initial = None if args.init is None else _initial(read_checkpoint(args.init), spec)
+    initial = None if checkpoint is None else _initial(checkpoint, spec)
     if args.output.exists() and not args.resume and (args.output / "state.pt").exists():
         raise InputError(f"{args.output} already holds a run; add --resume to continue it or give another -o")
     counts = f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes"
     console.log(f"{counts}, {spec.name} at {size[0]}x{size[1]}")
+    network = None
+    if calibration is not None and checkpoint is not None:
+        network, initial = network_of(checkpoint, spec, options, calibration, console), None
     result = train(
         pictures,
         spec,
         args.output,
         options,
         initial=initial,
+        network=network,
         evaluate=_evaluator(args, size),
         resume=args.resume,
         licence=args.licence,
@@ -117,7 +145,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     )
 
 
-def _either(value: float | None, default: float) -> float:
+def _either(value: Number | None, default: Number) -> Number:
     return default if value is None else value
 
 

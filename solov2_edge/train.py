@@ -6,10 +6,11 @@ resumed run repeats the one that was not killed.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ def train(
     options: TrainOptions,
     *,
     initial: dict[str, Tensor] | None = None,
+    network: SOLOv2 | None = None,
     evaluate: Evaluate | None = None,
     resume: bool = False,
     licence: str = "",
@@ -77,6 +79,7 @@ def train(
         folder: run folder, created if missing: ``state.pt``, ``log.csv``, ``last.safetensors``, ``best.safetensors``.
         options: every choice of the run.
         initial: weights to start from, by mmdetection names; tensors of another shape (other classes) are left fresh.
+        network: what is trained, in place of a fresh ``SOLOv2(spec)``: one whose forward pass imitates an artefact.
         evaluate: measures the average every ``evaluate_every`` epochs and at the end; decides what is best.
         resume: continue from ``state.pt`` if it is there.
         licence: of the trained weights, stored in the checkpoints.
@@ -90,7 +93,7 @@ def train(
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.backends.cudnn.benchmark = True  # one input size: the fastest kernels are searched for once
-    model = SOLOv2(spec)
+    model = SOLOv2(spec) if network is None else network
     if initial is not None:
         own = model.state_dict()
         model.load_state_dict({k: v for k, v in initial.items() if k in own and own[k].shape == v.shape}, strict=False)
@@ -188,6 +191,8 @@ def _optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer
 def _keep(run: _Run, folder: Path, spec: ModelSpec, options: TrainOptions, row: dict[str, Any], licence: str) -> None:
     """Write the checkpoints that this epoch calls for, then the state that says it is done."""
     metadata = {"epoch": str(run.epoch), "ap": str(row.get("ap", ""))}
+    if options.integers is not None:
+        metadata["fine_tuned_for"] = json.dumps({"precision": "int8", **asdict(options.integers)}, sort_keys=True)
     weights = run.ema.average.state_dict()
     ap = row.get("ap")
     if ap is not None and (run.best_ap is None or ap > run.best_ap):

@@ -8,7 +8,22 @@ from dataclasses import dataclass, field
 from solov2_edge.augment import AugmentOptions
 from solov2_edge.errors import require
 
-__all__ = ["TrainOptions", "learning_rate_factor"]
+__all__ = ["IntegerOptions", "TrainOptions", "learning_rate_factor"]
+
+
+@dataclass(frozen=True, slots=True)
+class IntegerOptions:
+    """What a run that imitates an integer artefact imitates: its rounding and the ranges that follow from these files.
+
+    Attributes:
+        target: whose rules of rounding hold, see ``qat_rules.RULES``.
+        initial_sha256: SHA-256 of the checkpoint it starts from.
+        calibration_sha256: of the calibration set, see ``converters.calibration.Calibration``.
+    """
+
+    target: str
+    initial_sha256: str
+    calibration_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,7 @@ class TrainOptions:
         mask_target: ``"coverage"`` or ``"reference"``; see ``data.quarter_mask``.
         dice_norm: ``"pairs"`` (the authors) or ``"cells"`` (mmdetection); see ``loss.solov2_losses``.
         augment: what may happen to a picture.
+        integers: the integer artefact that is imitated, None in ordinary training.
     """
 
     epochs: int = 100
@@ -55,6 +71,7 @@ class TrainOptions:
     mask_target: str = "coverage"
     dice_norm: str = "pairs"
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    integers: IntegerOptions | None = None
 
     def __post_init__(self) -> None:
         lowest = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "workers": 0, "evaluate_every": 1, "keep_every": 1}
@@ -78,6 +95,10 @@ class TrainOptions:
         ):
             value = getattr(self, name)
             require(value in allowed, f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        require(
+            self.integers is None or self.precision == "fp32",
+            f"imitating 8 bits needs precision fp32, got {self.precision}, whose own rounding is as coarse",
+        )
 
 
 def learning_rate_factor(step: int, total_steps: int, options: TrainOptions) -> float:

@@ -1,0 +1,32 @@
+"""What each integer artefact rounds, as far as training has to know it: one set of rules per target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_TARGET", "RULES", "Rules"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Where an exporter rounds.
+
+    Attributes:
+        symmetric: activations are int8 with their zero at 0, else 8 bits with any zero.
+        results: what convolutions give is rounded too, not only what they and sums take.
+        pixels: the first convolution takes rounded pixels; where it does not, it takes the uint8 picture itself.
+        method: how ranges are cut, see :meth:`~solov2_edge.converters.value_ranges.ValueCounts.range`.
+    """
+
+    symmetric: bool
+    results: bool
+    pixels: bool
+    method: str
+
+
+# The plan of converters/onnx_islands.py and the methods of converters/onnx_quantise.py, for their two targets.
+RULES = {
+    "cpu": Rules(symmetric=False, results=True, pixels=False, method="mse"),
+    "tensorrt": Rules(symmetric=True, results=False, pixels=True, method="mean-minmax"),
+}
+DEFAULT_TARGET = "cpu"
