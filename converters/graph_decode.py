@@ -33,6 +33,8 @@ LEAST_REST = 1e-12  # of 1 - IoU in the linear decay; the least that float32 kno
 class GraphDecoder(nn.Module):
     """From class scores, kernels and mask features to scores, labels and quarter-scale mask logits.
 
+    A format that gathers rows in its own way overrides :meth:`rows`.
+
     Args:
         spec: grids, strides and classes.
         decode: limits and thresholds, which become constants.
@@ -70,10 +72,10 @@ class GraphDecoder(nn.Module):
         class_score, place = torch.topk(self._candidates(class_scores), self.decode.max_candidates)
         cells = place // self.spec.num_classes
         labels = (place - cells * self.spec.num_classes).to(torch.int32)
-        logits = kernels.index_select(0, cells) @ mask_features.flatten(1)
+        logits = self.rows(kernels, cells) @ mask_features.flatten(1)
         binary = (logits > self.bound).float()
         area = binary.sum(1)
-        large = (class_score > 0) & (area > self.get_buffer("smallest").index_select(0, cells))
+        large = (class_score > 0) & (area > self.rows(self.get_buffer("smallest")[:, None], cells)[:, 0])
         maskness = (logits.sigmoid() * binary).sum(1) / area.clamp(min=1.0)
         scores = class_score * maskness * large.float()
 
@@ -82,10 +84,10 @@ class GraphDecoder(nn.Module):
         decayed = decayed * (decayed >= self.decode.keep_threshold).float()
         rank = _before(decayed, better).float().sum(0)
         kept = torch.topk(-rank, self.decode.max_instances).indices
-        scores = decayed.index_select(0, kept)
+        scores = self.rows(decayed[:, None], kept)[:, 0]
         used = scores > 0
-        masks = torch.where(used[:, None], logits.index_select(0, kept), UNUSED_LOGIT)
-        return scores, labels.index_select(0, kept) * used.to(torch.int32), masks.reshape(-1, height, width)
+        masks = torch.where(used[:, None], self.rows(logits, kept), UNUSED_LOGIT)
+        return scores, self.rows(labels[:, None], kept)[:, 0] * used.to(torch.int32), masks.reshape(-1, height, width)
 
     def run(self, raw: RawOutputs) -> DecodedOutputs:
         """Decode numpy's raw outputs in PyTorch, as an engine would."""
@@ -93,6 +95,10 @@ class GraphDecoder(nn.Module):
         with torch.inference_mode():
             outputs = self(*(torch.from_numpy(array) for array in arrays))
         return DecodedOutputs(*(output.contiguous().numpy() for output in outputs))
+
+    def rows(self, table: Tensor, places: Tensor) -> Tensor:
+        """Return (k, C) the rows ``places`` (k,) of a table (n, C)."""
+        return table.index_select(0, places)
 
     def _candidates(self, class_scores: Tensor) -> Tensor:
         """Return (cells * classes,) scores, 0 where there is no candidate."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.quantisable import Chooser, Chosen
 from solov2_edge.converters.rewriting import judge_rewriting
+from solov2_edge.converters.tflite_decode import TfliteGraphDecoder, append_decoder, judge_appended
 from solov2_edge.converters.tflite_half import to_half
 from solov2_edge.converters.tflite_judge import check_graph, check_size, judge, judge_integers, measure
 from solov2_edge.converters.tflite_lower import lower
@@ -28,7 +30,7 @@ from solov2_edge.converters.tflite_traceable import TfliteTraceable
 from solov2_edge.converters.value_ranges import ValueCounts
 from solov2_edge.converters.writing import write_artefact
 from solov2_edge.errors import require
-from solov2_edge.manifest import InputContract, Manifest
+from solov2_edge.manifest import DECODED_NAMES, OUTPUT_NAMES, GraphDecode, InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
 __all__ = ["PRECISIONS", "export_tflite", "tflite_quantisable"]
@@ -36,6 +38,7 @@ __all__ = ["PRECISIONS", "export_tflite", "tflite_quantisable"]
 PRECISIONS = ("fp32", "fp16", *QUANTISED)
 CALIBRATED = tuple(precision for precision, (_, bits) in QUANTISED.items() if bits)
 PRECISION_BYTES = {"fp32": 4, "fp16": 2}
+DECODED_PICTURES = 4  # of the calibration set, whose decoding is compared beside the probes'
 TOOLS = ("litert-torch", "litert-converter", "ai-edge-litert", "ai-edge-quantizer")
 
 
@@ -50,13 +53,15 @@ def export_tflite(
     calibration: Calibration | None = None,
     keep_float: frozenset[str] = frozenset(),
     choose: Chooser | None = None,
+    decode: GraphDecode | None = None,
     source_sha256: str = "",
     weights_licence: str = "unknown",
     log: Callable[[str], None] | None = None,
 ) -> Manifest:
     """Export ``model`` at one input size; the file and its manifest appear only after parity has passed.
 
-    Class scores leave the graph after the sigmoid and before points NMS, which the runtime does. Outputs have no batch
+    Class scores leave the graph after the sigmoid and before points NMS, which the runtime does, unless ``decode`` is
+    asked for: then the graph goes on to scores, labels and mask logits of the instances. Outputs have no batch
     dimension and are read by name from the one signature: ``class_scores`` (cells, classes), ``kernels`` (cells, E),
     ``mask_features`` (E, H/4, W/4).
 
@@ -73,6 +78,7 @@ def export_tflite(
             :attr:`~solov2_edge.converters.tflite_quantisable.TfliteQuantisable.layers`.
         choose: decides which layers stay float once the network is calibrated, in place of ``keep_float``; see
             :mod:`solov2_edge.converters.mixed_search`.
+        decode: what to decode with inside the graph, in float32 whatever the precision; None leaves it to the host.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -97,6 +103,7 @@ def export_tflite(
     require(precision == "int8" or not kept, f"no layer of a {precision} file is chosen to stay float; ask for int8")
     require(choose is None or not keep_float, "layers stay float by name or by search, not both; leave one out")
     contract = InputContract(input_kind, height, width)
+    decoder = None if decode is None else TfliteGraphDecoder(model.spec, decode)
     traceable, probes = TfliteTraceable(model, contract), Probes(model, contract)
     flatbuffer, measured = _prove(traceable, probes, say)
     original, stage = flatbuffer, f"going to {precision}"
@@ -119,6 +126,14 @@ def export_tflite(
     if precision in PRECISION_BYTES:
         check_size(flatbuffer, traceable.numbers, PRECISION_BYTES[precision])
 
+    network, tested = flatbuffer, list(probes.batches)
+    if decoder is not None:
+        tested += islice(batches(), DECODED_PICTURES) if calibration is not None else []
+        flatbuffer = append_decoder(network, decoder, contract)
+        apart = judge_appended(network, flatbuffer, decoder, contract, tested, "appending the decoding")
+        measured = {**measured, "scores": apart}
+        say(f"decoding in the graph: scores {apart:.1e} from the host's")
+
     manifest = Manifest(
         spec=model.spec,
         format="tflite",
@@ -132,10 +147,14 @@ def export_tflite(
         parity=measured,
         weights_licence=weights_licence,
         dcn_lowering="lowered" if traceable.deform_convs else "none",
+        decode=decode,
+        outputs=OUTPUT_NAMES if decode is None else DECODED_NAMES,
     )
     flatbuffer = embed_manifest(flatbuffer, manifest.embedded().to_json())
     stage = "embedding the manifest"
-    if calibration is not None:
+    if decoder is not None:
+        judge_appended(network, flatbuffer, decoder, contract, tested, stage)
+    elif calibration is not None:
         judge_integers(original, flatbuffer, traceable, batches(), stage, precision)
     else:
         judge(flatbuffer, traceable, probes, stage, precision)
