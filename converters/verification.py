@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ALL_PICTURES", "PROBES", "STAGES", "Finding", "StageSummary", "Verification", "WorstPicture"]
+__all__ = ["ALL_PICTURES", "PROBES", "STAGES", "Finding", "Generated", "StageSummary", "Verification", "WorstPicture"]
 
 # The last is what the artefact's manifest claims.
 STAGES = ("preprocess", "network", "decode", "instances", "manifest")
@@ -94,6 +94,24 @@ class WorstPicture:
 
 
 @dataclass(frozen=True, slots=True)
+class Generated:
+    """Instances on the generated frames, one of one colour and one of noise, counted apart from the pictures'.
+
+    The frame of noise alone gives as many chance instances as a dozen pictures, most of them near a threshold: among
+    the pictures' it would say nothing of what users see, and make rounding look worse than it is.
+
+    Attributes:
+        frames: how many were compared.
+        matched: instances matched at IoU 0.5.
+        expected: instances PyTorch finds, as in :class:`Verification`.
+    """
+
+    frames: int = 0
+    matched: int = 0
+    expected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """An artefact compared with the checkpoint it was made from.
 
@@ -102,12 +120,13 @@ class Verification:
         checkpoint: path of the checkpoint.
         precision: of the artefact.
         engine: what ran the artefact.
-        pictures: how many were compared, the two generated frames included.
-        matched: instances matched at IoU 0.5, over all pictures.
-        expected: instances PyTorch finds, over all pictures; unmatched ones at the edge of a threshold, where rounding
-            alone lets them come and go, are left out.
+        pictures: how many of the user's were compared.
+        matched: instances matched at IoU 0.5, over the user's pictures.
+        expected: instances PyTorch finds, over the user's pictures; unmatched ones at the edge of a threshold, where
+            rounding alone lets them come and go, are left out.
         findings: every row, in order of picture and stage.
         worst: the side-by-side overlays that were written, worst picture first.
+        generated: the same counts over the generated frames.
     """
 
     artefact: str
@@ -119,6 +138,7 @@ class Verification:
     expected: int
     findings: tuple[Finding, ...]
     worst: tuple[WorstPicture, ...] = ()
+    generated: Generated = Generated()
 
     @property
     def passed(self) -> bool:
@@ -139,6 +159,9 @@ class Verification:
     def verdict(self) -> str:
         """One sentence for people."""
         found = f"{self.matched} of {self.expected} instances matched on {self.pictures} pictures"
+        if self.generated.frames:
+            apart = self.generated
+            found += f", {apart.matched} of {apart.expected} on {apart.frames} generated frames"
         failed = [row for row in self.summary() if not row.passed]
         if not failed:
             return f"passed: {found}"
@@ -177,6 +200,7 @@ class Verification:
             "pictures": self.pictures,
             "matched": self.matched,
             "expected": self.expected,
+            "generated": asdict(self.generated),
             "stages": stages,
             "worst_pictures": [asdict(worst) for worst in self.worst],
             "findings": [finding.to_dict() for finding in self.findings],

@@ -9,7 +9,7 @@ import pytest
 from onnx import numpy_helper
 
 from solov2_edge.checkpoint import save_checkpoint
-from solov2_edge.converters.verification import STAGES, Finding, Verification
+from solov2_edge.converters.verification import STAGES, Finding, Generated, Verification
 from solov2_edge.converters.verify import verify
 from solov2_edge.errors import InputError
 from solov2_edge.manifest import METADATA_KEY, manifest_path, sha256_of
@@ -32,14 +32,17 @@ def test_a_fresh_artefact_passes(name, request, pictures):
     found = verify(exported.path, exported.checkpoint, pictures, progress=lambda *step: steps.append(step))
     assert found.passed, found.verdict
     assert steps == [(n, 5) for n in range(1, 6)]
-    assert found.expected > 0
+    assert found.generated.expected > 0
     assert found.verdict.startswith("passed: ")
+    assert found.verdict.endswith(" on 2 generated frames")
     pictures = {"wide.png", "tall.png", "small.png", "(one colour)", "(noise)", "(all pictures)", "(export probes)"}
     assert {f.picture for f in found.findings} == pictures
     assert list(found.verdicts) == list(STAGES)
     assert {f.stage for f in found.findings} == set(STAGES)
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert data["passed"] is True
+    assert data["pictures"] == 3
+    assert data["generated"]["frames"] == 2
     assert {row["quantity"] for row in data["stages"]} >= {"kernels", "recall at 0.5", "precision at 0.9", "score"}
 
 
@@ -64,7 +67,7 @@ def test_a_spoilt_artefact_fails_and_says_where(spoilt, plain, pictures):
     assert ("network", "kernels") in failed
     assert ("network", "class_scores") not in failed
     assert not any(stage in ("preprocess", "decode") for stage, _ in failed)
-    assert found.pictures == 3
+    assert (found.pictures, found.generated.frames) == (1, 2)
 
 
 def test_a_manifest_that_claims_what_is_not_so_is_told(spoilt, plain, pictures):
@@ -126,6 +129,13 @@ def test_another_network_is_refused(plain, pictures, tmp_path, make_model):
 def test_no_pictures_are_refused(plain, images, limit):
     with pytest.raises(InputError, match="at least"):
         verify(plain.path, plain.checkpoint, images, limit=limit)
+
+
+def test_generated_frames_are_counted_apart():
+    """A frame of noise has more chance instances than the pictures have real ones."""
+    found = Verification("x.onnx", "x.pth", "int8", "engine", 3, 9, 10, (), (), Generated(2, 300, 400))
+    assert found.verdict == "passed: 9 of 10 instances matched on 3 pictures, 300 of 400 on 2 generated frames"
+    assert found.to_dict()["generated"] == {"frames": 2, "matched": 300, "expected": 400}
 
 
 def test_summary_prefers_a_failure_to_a_larger_value():
