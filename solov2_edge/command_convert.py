@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from solov2_edge.choices import (
 )
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.conversions import Conversion, exporter, options_for, plan
+from solov2_edge.decode_choice import add_decode_arguments, decode_of
 from solov2_edge.errors import InputError, require
 from solov2_edge.files import output_folder
 from solov2_edge.manifest import Manifest
@@ -69,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deployment-target", metavar="iOSNN", help="coreml: the oldest system to run on; default: iOS16, or as needed"
     )
+    add_decode_arguments(parser)
     parser.add_argument("--variant", help="variant of the checkpoint, if its tensors leave a doubt")
     parser.add_argument("--name", help="files are NAME.<precision>.<suffix>; default: the checkpoint's name")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the artefacts")
@@ -84,7 +87,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     if Path(name).name != name:
         raise InputError(f"--name must be a bare file name, got {name!r}; the folder goes to --output")
     require(args.checkpoint.exists(), f"{args.checkpoint}: no such checkpoint")
-    conversions = plan(formats, precisions, args.output, name, args.target)
+    decode = decode_of(args, formats)
+    conversions = plan(formats, precisions, args.output, name, args.target, decoded=decode is not None)
     own = options_for(conversions, vars(args))
     check_budget(args, [(conversion.format, conversion.precision) for conversion in conversions])
     calibration = _calibration(conversions, args)
@@ -103,6 +107,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     artefacts = []
     for conversion, options in zip(conversions, own, strict=True):
         console.log(f"converting to {conversion.path.name}, {args.input} input {size_text(height, width)}")
+        if decode is not None:
+            options["decode"] = decode
         if conversion.calibrated:
             options["calibration"] = calibration
         if (conversion.format, conversion.precision) in MIXABLE:
@@ -163,6 +169,7 @@ def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
         "calibration": manifest.calibration,
         "quantisation": manifest.quantisation,
         "weights_licence": manifest.weights_licence,
+        "decode": asdict(manifest.decode) if manifest.decode is not None else None,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "precision": manifest.precision,
         "input": f"{contract.kind} {contract.name!r} {contract.height}x{contract.width} (H x W)",
         "outputs": list(manifest.outputs),
+        "decode": "host" if manifest.decode is None else {"in": "graph", **asdict(manifest.decode)},
         "dcn_lowering": manifest.dcn_lowering,
         "parity": manifest.parity,
         "calibration": manifest.calibration,

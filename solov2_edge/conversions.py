@@ -50,16 +50,24 @@ class Conversion:
 
 
 def plan(
-    formats: Sequence[str], precisions: Sequence[str], folder: Path, name: str, target: str | None = None
+    formats: Sequence[str],
+    precisions: Sequence[str],
+    folder: Path,
+    name: str,
+    target: str | None = None,
+    *,
+    decoded: bool = False,
 ) -> tuple[Conversion, ...]:
     """Return every precision in every format, named ``NAME.<precision>.<suffix>``.
 
-    An integer ONNX file for TensorRT is another file than that for CPUs: ``NAME.int8-tensorrt.onnx``.
+    An integer ONNX file for TensorRT is another file than that for CPUs: ``NAME.int8-tensorrt.onnx``. So is one that
+    decodes inside its graph: ``NAME.fp32-decoded.onnx``.
     """
     made = []
     for format_ in formats:
         for precision in precisions:
             word = f"{precision}-tensorrt" if _targeted(format_, precision) and target == "tensorrt" else precision
+            word += "-decoded" if decoded else ""
             made.append(Conversion(format_, precision, folder / f"{name}.{word}{SUFFIXES[format_]}"))
     return tuple(made)
 
