@@ -28,7 +28,6 @@ __all__ = ["TITLES", "conversion_report"]
 TITLES = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "Core ML"}
 PANEL = 448  # pixels of a panel's longer side: three share the width of a page
 QUALITY = 80  # of 100: fifty overlays stay below five megabytes
-GENERATED = 2  # frames a verification makes itself
 
 
 def conversion_report(data: Mapping[str, Any], folder: Path) -> ConversionReport:
@@ -46,7 +45,7 @@ def conversion_report(data: Mapping[str, Any], folder: Path) -> ConversionReport
         baseline_ap=_figure(baseline["ap"], baseline["ap_interval"]),
         pictures=baseline["pictures"],
         objects=baseline["instances"],
-        compared=max(file["verify"]["pictures"] for file in files) - GENERATED,
+        compared=max(file["verify"]["pictures"] for file in files),
         max_drop=data["max_drop"],
         files=tuple(_file(file, folder) for file in files),
         timing=_timing(data),
