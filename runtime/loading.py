@@ -40,8 +40,8 @@ def load(
     Args:
         path: an ``.onnx``, ``.tflite`` or ``.mlpackage`` made by ``solov2-edge convert``.
         engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"`` or ``"coreml"`` insists.
-        threads: threads of the engine, 1..1024; None: as many as the engine sees fit, with LiteRT as many CPUs as this
-            process may use.
+        threads: threads of the engine, 1..1024; None: with ONNX Runtime one per physical core, with LiteRT one per CPU
+            this process may use; Core ML decides itself.
         providers: what the engine runs the network on: one name means exactly that one; a sequence is a fallback
             list, tried in order. ONNX Runtime: ``cpu``, ``cuda``, ``tensorrt``, ``coreml`` or a provider's full name.
             LiteRT: ``xnnpack`` (or ``cpu``), ``builtin``, ``cpu-reference``, ``gpu`` or the path of a delegate library.

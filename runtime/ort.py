@@ -15,6 +15,7 @@ from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_
 from solov2_edge.runtime.contract import check_batch, engine_outputs, input_layout, output_is_whole, output_shapes
 from solov2_edge.runtime.ort_providers import provider_requests
 from solov2_edge.runtime.session import Outputs
+from solov2_edge.runtime.threads import ORT_CONFIG, ort_threads
 
 try:
     import onnxruntime
@@ -61,7 +62,7 @@ class OrtSession:
 
         Args:
             path: the .onnx file.
-            threads: threads inside one operator, 1..1024; None lets ONNX Runtime take one per physical core.
+            threads: threads inside one operator, 1..1024; None takes one per physical core this process may use.
             providers: ``cpu`` (default), ``cuda``, ``tensorrt``, ``coreml`` or a full provider name: exactly that
                 one. A sequence of names is a fallback list, tried in order.
             provider_options: provider name -> ONNX Runtime's options for it.
@@ -122,6 +123,10 @@ def _open(path: str, threads: int | None, requests: list[list[tuple[str, dict[st
     options.log_severity_level = QUIET
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.inter_op_num_threads = 1
+    for key, value in ORT_CONFIG.items():
+        options.add_session_config_entry(key, value)
+    if threads is None:
+        threads = ort_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
     failure: Exception | None = None

@@ -23,6 +23,7 @@ from solov2_edge.runtime.pictures import as_frame
 from solov2_edge.runtime.pipeline import Pipeline
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess
 from solov2_edge.runtime.session import DecodedOutputs, Outputs, RawOutputs, Session
+from solov2_edge.runtime.threads import one_blas_thread
 from solov2_edge.spec import ModelSpec
 
 __all__ = ["Segmenter"]
@@ -134,9 +135,10 @@ class Segmenter:
             return raw, (perf_counter() - start) * 1e3
 
     def _decode(self, raw: Outputs, geometry: Geometry) -> Instances:
-        if isinstance(raw, DecodedOutputs):
-            return decoded_instances(raw, geometry, self.spec, self.options)
-        return decode(raw, geometry, self.spec, self.options)
+        with one_blas_thread():
+            if isinstance(raw, DecodedOutputs):
+                return decoded_instances(raw, geometry, self.spec, self.options)
+            return decode(raw, geometry, self.spec, self.options)
 
     @property
     def manifest(self) -> Manifest:

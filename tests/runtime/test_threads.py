@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import ThreadpoolController
+
+from solov2_edge.manifest import Manifest
+from solov2_edge.runtime import RawOutputs, Segmenter, load, segmenter, threads
+from solov2_edge.runtime.fake import FakeSession
+from solov2_edge.runtime.threads import ORT_CONFIG, one_blas_thread, ort_threads, parse_cpu_list
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info()}
+
+
+@pytest.fixture
+def _two_blas_threads() -> Iterator[None]:
+    with ThreadpoolController().limit(limits=2, user_api="blas"):
+        yield
+
+
+@pytest.mark.usefixtures("_two_blas_threads")
+def test_blas_has_one_thread_until_the_last_has_left() -> None:
+    before = blas_threads()
+    if before != {2}:
+        pytest.fail(f"this numpy's BLAS is none that threadpoolctl knows: {before}")
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with one_blas_thread():
+            inside.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=other)
+    with one_blas_thread():
+        thread.start()
+        assert inside.wait(5)
+        assert blas_threads() == {1}
+    assert blas_threads() == {1}, "the other is still inside"
+    leave.set()
+    thread.join()
+    assert blas_threads() == before
+    with pytest.raises(ZeroDivisionError), one_blas_thread():
+        _ = 1 / 0
+    assert blas_threads() == before
+
+
+@pytest.mark.usefixtures("_two_blas_threads")
+def test_decoding_takes_one_blas_thread(
+    tiny_manifest: Manifest, tiny_raw: RawOutputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[set[int]] = []
+    decode = segmenter.decode
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(blas_threads())
+        return decode(*arguments)
+
+    monkeypatch.setattr(segmenter, "decode", watched)
+    segment = Segmenter(FakeSession(tiny_manifest, tiny_raw))
+    segment(np.zeros((64, 96, 3), np.uint8))
+    assert seen == [{1}]
+    assert blas_threads() == {2}
+
+
+def topology(root: Path, siblings: dict[int, str]) -> Path:
+    for cpu, text in siblings.items():
+        folder = root / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize(
+    ("allowed", "quota", "expected"),
+    [
+        ({0, 1, 2, 3, 4, 5, 6, 7}, 8, 4),
+        ({0, 4}, 2, 1),
+        ({0, 1}, 2, 2),
+        ({5}, 1, 1),
+        ({0, 1, 2, 3}, 2, 2),
+        ({0, 9}, 2, None),
+    ],
+    ids=["all", "siblings", "two cores", "one thread of a core", "a container's share", "unknown"],
+)
+def test_one_thread_per_physical_core_this_process_may_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allowed: set[int], quota: int, expected: int | None
+) -> None:
+    monkeypatch.setattr(
+        threads, "TOPOLOGY", topology(tmp_path, {cpu: f"{cpu % 4},{cpu % 4 + 4}\n" for cpu in range(8)})
+    )
+    monkeypatch.setattr(threads, "available_cpus", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed, raising=False)
+    assert ort_threads() == expected
+
+
+def test_elsewhere_the_engine_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert ort_threads() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0", {0}), ("0-3,8\n", {0, 1, 2, 3, 8}), ("2,6", {2, 6}), ("", set()), ("\n", set())]
+)
+def test_cpu_lists(text: str, cpus: set[int]) -> None:
+    assert parse_cpu_list(text) == cpus
+
+
+def test_sessions_open_with_the_defaults(make_onnx: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solov2_edge.runtime.ort.ort_threads", lambda: 3)
+    with load(make_onnx()) as segment:
+        options = segment._session._session.get_session_options()  # type: ignore[attr-defined]
+    assert options.intra_op_num_threads == 3
+    assert {key: options.get_session_config_entry(key) for key in ORT_CONFIG} == ORT_CONFIG
