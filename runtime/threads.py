@@ -24,29 +24,24 @@ __all__ = ["ORT_CONFIG", "one_blas_thread", "ort_threads", "parse_cpu_list"]
 ORT_CONFIG = {"session.intra_op.spin_duration_us": "200"}
 TOPOLOGY = Path("/sys/devices/system/cpu")
 
-_lock = threading.Lock()
-_inside = 0
-_limit: Any = None
+_limiting = threading.Lock()
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let BLAS use one thread until the last of all who are inside has left; results do not depend on it.
+    """Let BLAS use one thread meanwhile; results do not depend on it.
 
-    BLAS has one number of threads for the whole process, so others' products run on one thread as well meanwhile.
+    BLAS has one number of threads for the whole process, so others' products run on one thread as well. Of several
+    threads inside, the first one limits for all until it leaves: number and restoration then never cross.
     """
-    global _inside, _limit
-    with _lock:
-        if not _inside:
-            _limit = _blas().limit(limits=1)
-        _inside += 1
-    try:
+    if not _limiting.acquire(blocking=False):
         yield
+        return
+    try:
+        with _blas().limit(limits=1):
+            yield
     finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                _limit.restore_original_limits()
+        _limiting.release()
 
 
 @lru_cache(maxsize=1)

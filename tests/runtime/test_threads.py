@@ -27,28 +27,38 @@ def _two_blas_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_two_blas_threads")
-def test_blas_has_one_thread_until_the_last_has_left() -> None:
-    before = blas_threads()
-    if before != {2}:
-        pytest.fail(f"this numpy's BLAS is none that threadpoolctl knows: {before}")
-    inside, leave = threading.Event(), threading.Event()
-
-    def other() -> None:
-        with one_blas_thread():
-            inside.set()
-            leave.wait(5)
-
-    thread = threading.Thread(target=other)
+def test_blas_has_one_thread_inside_and_its_own_number_after() -> None:
+    assert blas_threads() == {2}, "this numpy's BLAS is none that threadpoolctl knows"
     with one_blas_thread():
-        thread.start()
-        assert inside.wait(5)
         assert blas_threads() == {1}
-    assert blas_threads() == {1}, "the other is still inside"
-    leave.set()
-    thread.join()
-    assert blas_threads() == before
+        with one_blas_thread():
+            assert blas_threads() == {1}
+        assert blas_threads() == {1}
+    assert blas_threads() == {2}
     with pytest.raises(ZeroDivisionError), one_blas_thread():
         _ = 1 / 0
+    assert blas_threads() == {2}
+
+
+@pytest.mark.parametrize("first", ["leaves first", "leaves last"])
+def test_threads_inside_at_once_leave_the_number_as_it_was(first: str) -> None:
+    before = blas_threads()
+    entered = [threading.Event() for _ in range(2)]
+    leave = [threading.Event() for _ in range(2)]
+
+    def stay(index: int) -> None:
+        with one_blas_thread():
+            entered[index].set()
+            leave[index].wait(5)
+
+    inside = [threading.Thread(target=stay, args=(index,)) for index in range(2)]
+    for thread, event in zip(inside, entered, strict=True):
+        thread.start()
+        assert event.wait(5)
+    assert blas_threads() == {1}
+    for index in (0, 1) if first == "leaves first" else (1, 0):
+        leave[index].set()
+        inside[index].join()
     assert blas_threads() == before
 
 
