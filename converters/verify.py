@@ -29,6 +29,7 @@ from solov2_edge.converters.stage_findings import (
 )
 from solov2_edge.converters.tolerances import tolerance_of
 from solov2_edge.converters.verification import Finding, Generated, Verification
+from solov2_edge.converters.verify_decoded import compare_decoded
 from solov2_edge.converters.worst_pictures import WorstPictures
 from solov2_edge.errors import InputError, require
 from solov2_edge.model import SOLOv2
@@ -97,7 +98,9 @@ def verify(
 
     Four stages: the artefact's preprocessing against the reference's at the same geometry; the network's raw outputs
     against PyTorch's on the same batch, before points NMS; the runtime's decoding against the oracle's on the same
-    raw outputs; and the final instances of the two. Last, what the manifest records of the export is measured again.
+    raw outputs; and the final instances of the two. An artefact that decodes inside its graph has no raw outputs: its
+    instances are compared with those of PyTorch within the same limits. Last, what the manifest records of the export
+    is measured again, where there are raw outputs.
     :mod:`solov2_edge.converters.tolerances` has the bounds.
 
     The generated frames are held to every bound that holds for single frames: preprocessing and decoding at every
@@ -137,10 +140,14 @@ def verify(
         tally = _Tally()
         total = len(paths) + 2
         for done, (name, frame) in enumerate(_frames(paths, segment), start=1):
-            _judge(_compare(segment, model, name, frame), segment, tally, worst)
+            if segment.manifest.decode is None:
+                _judge(_compare(segment, model, name, frame), segment, tally, worst)
+            else:
+                _judge_decoded(segment, model, name, frame, tally, worst)
             if progress is not None:
                 progress(done, total)
         bounds = tolerance_of(segment.manifest.precision).overall
+        raw = segment.manifest.decode is None
         return Verification(
             artefact=os.fspath(artefact),
             checkpoint=os.fspath(checkpoint),
@@ -151,9 +158,9 @@ def verify(
             expected=_expected(tally.pictures),
             findings=(
                 *tally.findings,
-                *noise_findings(tally.noise, bounds),
+                *(noise_findings(tally.noise, bounds) if raw else ()),
                 *overall_findings(tally.parities, bounds),
-                *manifest_findings(segment, model),
+                *(manifest_findings(segment, model) if raw else ()),
             ),
             worst=worst.write() if worst is not None else (),
             generated=Generated(len(tally.generated), _matched(tally.generated), _expected(tally.generated)),
@@ -235,3 +242,24 @@ def _matched(agreements: Sequence[Agreement]) -> int:
 
 def _expected(agreements: Sequence[Agreement]) -> int:
     return _matched(agreements) + sum(len(agreement.missed) for agreement in agreements)
+
+
+def _judge_decoded(
+    segment: Segmenter, model: SOLOv2, name: str, frame: NDArray[np.uint8], tally: _Tally, worst: WorstPictures | None
+) -> None:
+    """Add the findings of one frame of an artefact that decodes."""
+    contract = segment.manifest.input
+    geometry = fixed_geometry(frame.shape[0], frame.shape[1], contract.height, contract.width)
+    batch = preprocess(frame, geometry, contract.kind, segment.spec)
+    reference = model_outputs(model, batch, contract.kind)
+    generated = name in (ONE_COLOUR, NOISE)
+    found = compare_decoded(name, frame, geometry, batch, reference, segment, model, generated=generated)
+    tally.findings += preprocess_findings(name, frame, geometry, batch, contract.kind, segment.spec)
+    tally.findings += found.findings
+    (tally.generated if generated else tally.pictures).append(found.parity.at_50)
+    if generated:
+        return
+    if not found.noisy:
+        tally.parities.append(found.parity)
+    if worst is not None:
+        worst.add(name, frame, found.reference, found.ours)
