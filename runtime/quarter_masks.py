@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from solov2_edge.runtime.matrix_nms import PackedMasks, pack
+from solov2_edge.runtime.packed_masks import PackedMasks, pack
 
 __all__ = ["CHUNK_BYTES", "QuarterMasks", "chunks", "logit_bound", "mask_logits", "measure_masks", "probabilities"]
 

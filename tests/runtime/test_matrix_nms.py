@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError
 from solov2_edge.runtime import matrix_nms as module
-from solov2_edge.runtime.matrix_nms import matrix_nms, pack
+from solov2_edge.runtime.matrix_nms import matrix_nms
 
 Mask = NDArray[np.bool_]
 
@@ -65,26 +65,6 @@ def test_equals_the_dense_definition(
     np.testing.assert_allclose(decayed, scores * dense_decay(masks, labels, kernel, sigma), atol=2e-6)
     assert decayed.dtype == np.float32
     assert (decayed <= scores).all()
-
-
-@pytest.mark.parametrize("width", [1, 7, 64, 65, 192])
-def test_pack_counts_pixels_and_bounds_them(width: int) -> None:
-    masks = random_masks(width, 30, 11, width)
-    packed = pack(masks)
-    np.testing.assert_array_equal(packed.areas, masks.sum((1, 2)))
-    for mask, box in zip(masks, packed.boxes, strict=True):
-        rows, columns = np.nonzero(mask)
-        expected = [rows.min(), rows.max() + 1, columns.min(), columns.max() + 1] if len(rows) else [0, 0, 0, 0]
-        assert box.tolist() == expected
-
-
-def test_counting_bits_equals_counting_pixels() -> None:
-    words = np.random.default_rng(0).integers(0, 2**64, (5, 9), np.uint64, endpoint=False)
-    expected = [sum(int(word).bit_count() for word in row) for row in words]
-    assert module._count_bits(words).tolist() == expected
-    assert module._count_bits(words[:, 2:7]).tolist() == [
-        sum(int(word).bit_count() for word in row[2:7]) for row in words
-    ]
 
 
 @pytest.mark.parametrize(("kernel", "third"), [("gaussian", np.exp(-2.0)), ("linear", 0.0)])
