@@ -70,9 +70,8 @@ def common_by_words(packed: PackedMasks, first: NDArray[np.intp], second: NDArra
     words = packed.bits.reshape(len(packed), packed.bits.shape[1] * packed.bits.shape[2])
     per_row = packed.bits.shape[2]
     top, bottom = _shared_rows(packed, first, second)
-    order = np.argsort(
-        (top + bottom).astype(np.uint16), kind="stable"
-    )  # a radix sort: wide keys take ten times as long
+    # A stable sort of 16 bits is a radix sort; of wider keys it takes ten times as long.
+    order = np.argsort((top + bottom).astype(np.uint16), kind="stable")
     first, second, top, bottom = first[order], second[order], top[order], bottom[order]
     common = np.empty(len(first), np.int64)
     for start in range(0, len(first), _PAIRS):
