@@ -152,7 +152,10 @@ def chosen(masks: Mask, labels: NDArray[np.int64]) -> list[int]:
     return product_pays(packed, labels, *touching_pairs(packed.boxes, labels, 0, len(masks)))
 
 
-def test_the_product_is_chosen_for_a_crowd_in_one_place_and_for_its_class_only() -> None:
+def test_the_product_is_chosen_for_a_crowd_in_one_place_and_for_its_class_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_WORD_NS", 1.2)  # numpy 2's, with numpy 1 too
     masks = np.zeros((300, 112, 192), bool)
     masks[:200, 40:60, 50:70] = True
     masks[200:, :100, :150] = True
