@@ -67,6 +67,7 @@ class Contender:
         geometry: (H, W) of a frame -> how it becomes the network's input.
         decode: how its raw outputs become instances.
         prepare: called before each turn, untimed.
+        gives_raw: whether there are raw outputs to decode scenes from; a graph that decodes has none.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Contender:
     geometry: Callable[[int, int], Geometry]
     decode: Decoder = decode
     prepare: Callable[[], None] = _nothing
+    gives_raw: bool = True
 
     def __post_init__(self) -> None:
         require(len(self.frames) > 0, f"{self.name} needs at least one frame to be measured on, got none")
@@ -117,19 +119,24 @@ class Measured:
     scenes: tuple[dict[str, list[float]], ...] = ()
 
 
-def look(contender: Contender, warm_up: int) -> Seen:
-    """Warm a contender up on ``warm_up`` frames (at least 1) spread over its own; return the richest one's outputs."""
+def look(contender: Contender, warm_up: int) -> Seen | None:
+    """Warm a contender up on ``warm_up`` frames (at least 1) spread over its own; return the richest one's outputs.
+
+    None where there are no raw outputs to return.
+    """
     require(warm_up >= 1, f"the warm-up must be at least 1 frame, got {warm_up}")
     unlimited = replace(contender.options, max_instances=contender.options.max_candidates)
     best: Seen | None = None
     contender.prepare()
     for index in np.linspace(0, len(contender.frames) - 1, warm_up).round().astype(int):
         frame = contender.frames[index]
+        if not contender.gives_raw:
+            contender.segment(frame)
+            continue
         raw, geometry = contender.segment.raw(frame), contender.geometry(*frame.shape[:2])
         found = len(contender.decode(raw, geometry, contender.spec, unlimited))
         if best is None or found > best.instances:
             best = Seen(raw, geometry, found)
-    assert best is not None  # there is at least one frame
     return best
 
 

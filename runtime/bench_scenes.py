@@ -68,13 +68,19 @@ class Scene:
 
 
 def find_scenes(
-    contenders: Sequence[Contender], seen: Sequence[Seen], counts: Sequence[int]
+    contenders: Sequence[Contender], seen: Sequence[Seen | None], counts: Sequence[int]
 ) -> list[tuple[Scene, ...]]:
-    """Return per contender one scene per count.
+    """Return per contender one scene per count; none for those of which nothing was seen, whose graphs decode.
 
     Raises:
         InputError: a network has no room for that many planted instances at its input size.
     """
+    rich_ones = [(contender, rich) for contender, rich in zip(contenders, seen, strict=True) if rich is not None]
+    found = iter(_scenes_of([c for c, _ in rich_ones], [rich for _, rich in rich_ones], counts))
+    return [() if rich is None else next(found) for rich in seen]
+
+
+def _scenes_of(contenders: Sequence[Contender], seen: Sequence[Seen], counts: Sequence[int]) -> list[tuple[Scene, ...]]:
     per_count = []
     for count in counts:
         real = [_cleared(contender, rich, count) for contender, rich in zip(contenders, seen, strict=True)]

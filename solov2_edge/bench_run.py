@@ -30,6 +30,7 @@ from solov2_edge.runtime.preprocess import fixed_geometry
 __all__ = ["INTERPRETER_NOTE", "measure_models"]
 
 INTERPRETER_NOTE = "interpreter times mean nothing for a phone"
+DECODED_NOTE = "decodes inside its graph: network holds Matrix NMS, decode only brings masks to the frame"
 FRAME_INCLUDES = {
     "crops": "preprocess, network and decode; masks stay crops in frame pixels",
     "rle": "preprocess, network, decode and the COCO RLE of every mask",
@@ -110,6 +111,7 @@ def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Co
     stack.callback(segment.close)
     manifest = getattr(segment, "manifest", None)
     interpreted = segment.engine.startswith(INTERPRETED)
+    decoded = manifest is not None and manifest.decode is not None
     facts = {
         "artefact": path,
         "name": path.name,
@@ -124,7 +126,7 @@ def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Co
         "threads": threads,
         "open_ms": 1e3 * opened,
         "meaningful": not interpreted,
-        "note": INTERPRETER_NOTE if interpreted else "",
+        "note": INTERPRETER_NOTE if interpreted else DECODED_NOTE if decoded else "",
     }
     return _Model(path, segment, facts)
 
@@ -141,6 +143,7 @@ def _contender(model: _Model, frames: Frames) -> Contender:
             segment.options,
             frames,
             lambda height, width: fixed_geometry(height, width, *size),
+            gives_raw=segment.manifest.decode is None,
         )
     import torch
 
