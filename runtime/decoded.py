@@ -45,13 +45,12 @@ def agreed_options(baked: GraphDecode, given: Mapping[str, Any]) -> DecodeOption
     own = baked_options(baked)
     for name, value in given.items():
         made = getattr(own, name)
-        looser = {"keep_threshold": "below", "max_instances": "above"}.get(name)
-        stricter = value > made if name == "keep_threshold" else name == "max_instances" and value < made
+        stricter = {"keep_threshold": ("at least", value > made), "max_instances": ("at most", value < made)}
+        words, allowed = stricter.get(name, ("exactly", False))
         require(
-            value == made or stricter,
-            f"this artefact decodes inside its graph with {name} {made!r}, and "
-            + (f"cannot go {looser} it" if looser else "nothing else")
-            + f", got {value!r}; convert again with that value, or with --decode host, which leaves the choice",
+            value == made or allowed,
+            f"{name} was baked into this artefact, which decodes inside its graph: expected {words} {made!r}, got "
+            f"{value!r}; give that, convert again with another value, or with --decode host, which leaves the choice",
         )
     return replace(own, **given)
 
