@@ -8,13 +8,14 @@ timed in the end, in turn with the two ends between which it lies.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from solov2_edge.converters.held_out import HeldOut
 from solov2_edge.converters.mixed_precision import Candidate, Choice, keep_float
 from solov2_edge.converters.quantisable import Chosen, Quantisable, groups_of
+from solov2_edge.converters.sensitivity import noise_power
 from solov2_edge.converters.trials import Trials
 from solov2_edge.errors import require
 from solov2_edge.manifest import OUTPUT_NAMES
@@ -103,7 +104,7 @@ class MixedSearch:
             said = ", ".join(f"{output.replace('_', ' ')} {decibels[output]:.0f}" for output in OUTPUT_NAMES)
             self.log(f"{number}/{len(groups)} {name} alone in int8: {said} dB")
             cost = sum(work[layer] for layer in layers) / sum(work.values())
-            found.append(Candidate(name, layers, _noise(decibels), cost))
+            found.append(Candidate(name, layers, noise_power(decibels), cost))
         return found
 
     def _times(self, network: Quantisable, trials: Trials, kept: frozenset[str]) -> dict[str, Any] | None:
@@ -116,8 +117,3 @@ class MixedSearch:
             files["chosen"] = network.build(kept)
         times = trials.milliseconds(files)
         return {"chosen": times["all_int8"], **times, "cpu": read_machine().cpu}
-
-
-def _noise(decibels: Mapping[str, float]) -> float:
-    """Return noise over signal in power, the outputs' together: any of them alone spoils an instance."""
-    return float(sum(10 ** (-decibels[name] / 10) for name in OUTPUT_NAMES))

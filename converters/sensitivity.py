@@ -16,7 +16,7 @@ from solov2_edge.errors import require
 from solov2_edge.manifest import OUTPUT_NAMES
 from solov2_edge.runtime.session import RawOutputs
 
-__all__ = ["Effect", "Sensitivity", "measure_sensitivity", "signal_to_noise"]
+__all__ = ["Effect", "Sensitivity", "measure_sensitivity", "noise_power", "signal_to_noise"]
 
 Artefact = TypeVar("Artefact")
 Figures = Mapping[str, float]
@@ -119,6 +119,11 @@ def signal_to_noise(exact: Sequence[RawOutputs], got: Sequence[RawOutputs]) -> d
         noise = sum(float(((a - b) ** 2).sum()) for a, b in pairs)
         found[name] = min(10 * float(np.log10(signal / noise)), SILENT) if noise > 0 and signal > 0 else SILENT
     return found
+
+
+def noise_power(decibels: Figures) -> float:
+    """Return noise over signal in power, the three outputs' together: any of them alone spoils an instance."""
+    return float(sum(10 ** (-decibels[name] / 10) for name in OUTPUT_NAMES))
 
 
 def _line(figures: Figures) -> str:

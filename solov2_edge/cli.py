@@ -35,6 +35,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "download": ("solov2_edge.command_download", "fetch a published checkpoint, resumable and hash-checked"),
     "inspect": ("solov2_edge.command_inspect", "what a checkpoint or an artefact is"),
     "convert": ("solov2_edge.command_convert", "checkpoint to ONNX, TFLite and Core ML, checked before it is written"),
+    "sensitivity": ("solov2_edge.command_sensitivity", "what int8 costs in each layer, and where keeping float pays"),
     "verify": ("solov2_edge.command_verify", "does an artefact still compute what its checkpoint does? With a verdict"),
     "segment": ("solov2_edge.command_segment", "pictures in; overlays, COCO and LabelMe files out"),
     "eval": (
