@@ -12,7 +12,7 @@ import numpy as np
 from solov2_edge.coco_classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from solov2_edge.errors import MissingDependencyError, require
 from solov2_edge.runtime.masks import CroppedMasks
-from solov2_edge.runtime.rle import compress_counts, crop_counts
+from solov2_edge.runtime.rle import compress_all, crop_counts
 
 if TYPE_CHECKING:  # instances.py imports this module
     from solov2_edge.runtime.instances import Instances
@@ -26,7 +26,8 @@ def coco_rle(masks: CroppedMasks, *, compressed: bool = True) -> list[dict[str, 
     """Return one COCO RLE per mask, ``counts`` as a compressed ASCII string or as a list of run lengths."""
     size = (masks.height, masks.width)
     runs = [crop_counts(crop, y0, x0, *size) for crop, (y0, x0) in zip(masks.crops, masks.corners, strict=True)]
-    return [{"size": list(size), "counts": compress_counts(r) if compressed else r.tolist()} for r in runs]
+    counts = compress_all(runs) if compressed else [run.tolist() for run in runs]
+    return [{"size": list(size), "counts": each} for each in counts]
 
 
 def to_coco(instances: Instances, image_id: int, category_ids: Sequence[int] | None = None) -> list[dict[str, Any]]:

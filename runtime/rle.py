@@ -9,6 +9,7 @@ two before is written. Both forms are equal to pycocotools', without needing it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, require
 
-__all__ = ["compress_counts", "crop_counts", "decode_rle", "decompress_counts", "encode_mask"]
+__all__ = ["compress_all", "compress_counts", "crop_counts", "decode_rle", "decompress_counts", "encode_mask"]
 
 _FIRST_CHARACTER = 48  # "0": the printable character of digit 0
 _MORE = 0x20  # a further digit follows
@@ -40,13 +41,15 @@ def crop_counts(crop: NDArray[np.bool_], y0: int, x0: int, height: int, width: i
         (runs,) int64, background first; sums to H * W.
     """
     rows, columns = crop.shape
-    # A background pixel before and after every column ends each run inside its own column.
-    padded = np.zeros((columns, rows + 2), np.bool_)
-    padded[:, 1:-1] = crop.T
-    flat = padded.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    column, row = np.divmod(edges, rows + 2)
-    positions = (x0 + column) * height + y0 + row
+    if not crop.size:
+        return np.array([height * width])
+    # Where a pixel differs from the one above it, background above and below: found along the crop's own rows, since
+    # turning it to columns would cost more than sorting the few places that are found.
+    edges = np.empty((rows + 1, columns), np.bool_)
+    edges[0], edges[-1] = crop[0], crop[-1]
+    np.not_equal(crop[1:], crop[:-1], out=edges[1:-1])
+    row, column = np.divmod(np.flatnonzero(edges), columns)
+    positions = np.sort((x0 + column) * height + (y0 + row))
     if rows == height and len(positions):
         # A run that reaches the frame's bottom goes on at the top of the next column: end and start coincide.
         joined = np.flatnonzero(positions[1:-1:2] == positions[2::2]) * 2 + 1
@@ -57,22 +60,33 @@ def crop_counts(crop: NDArray[np.bool_], y0: int, x0: int, height: int, width: i
 
 def compress_counts(counts: NDArray[np.int64]) -> str:
     """Return COCO's compressed string of run lengths, as pycocotools writes it (ASCII)."""
-    values = np.asarray(counts, np.int64).copy()
-    values[3:] -= np.asarray(counts, np.int64)[1:-2]
+    return compress_all([counts])[0]
+
+
+def compress_all(masks: Sequence[NDArray[np.int64]]) -> list[str]:
+    """Return :func:`compress_counts` of the run lengths of each mask; together they take a fraction of the time."""
+    if not masks:
+        return []
+    counts = np.concatenate(masks).astype(np.int64)
+    lengths = np.array([len(mask) for mask in masks])
+    place = np.arange(len(counts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    values = counts.copy()
+    values[2:] -= np.where(place[2:] > 2, counts[:-2], 0)
     digits = []
-    written = []
-    active = np.ones(len(values), np.bool_)
-    while active.any():
+    left = np.arange(len(values))
+    while len(left):
         digit = values & _DIGIT
         values = values >> _BITS
         more = np.where(digit & _SIGN, values != -1, values != 0)
-        digits.append(digit + _FIRST_CHARACTER + _MORE * more)
-        written.append(active)
-        active = active & more
-    if not digits:
-        return ""
-    characters = np.stack(digits, axis=1)[np.stack(written, axis=1)]
-    return characters.astype(np.uint8).tobytes().decode("ascii")
+        digits.append(np.zeros(len(counts), np.uint8))  # 0: not written
+        digits[-1][left] = digit + _FIRST_CHARACTER + _MORE * more
+        left, values = left[more], values[more]
+    characters = np.stack(digits or [np.zeros(0, np.uint8)], axis=1)
+    written = characters != 0
+    text = characters[written].tobytes().decode("ascii")
+    ends = np.cumsum(written.sum(axis=1, dtype=np.int64))
+    stops = np.concatenate(([0], ends))[np.concatenate(([0], np.cumsum(lengths)))].tolist()
+    return [text[start:stop] for start, stop in pairwise(stops)]
 
 
 def decompress_counts(text: str | bytes) -> NDArray[np.int64]:

@@ -26,6 +26,39 @@ def filled(mask: Mask) -> Mask:
     return np.asarray((parts != parts[0, 0])[1:-1, 1:-1])
 
 
+def by_doubling(mask: Mask) -> list[NDArray[np.int64]]:
+    """The outline another way: on the doubled mask a contour's vertices say on which half of their pixel they lie."""
+    doubled = np.kron(mask, np.ones((2, 2), bool)).astype(np.uint8)
+    contours, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    parts = []
+    for contour in contours:
+        points = (np.asarray(contour, np.int64).reshape(-1, 2) + 1) // 2
+        points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+        ahead = np.roll(points, -1, axis=0) - points
+        parts.append(points[(ahead != np.roll(ahead, 1, axis=0)).any(axis=1)])
+    return parts
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    size=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]),
+)
+def test_every_corner_is_there_in_order(size: tuple[int, int], seed: int, share: float) -> None:
+    mask = np.random.default_rng(seed).random(size) < share
+    parts, expected = outline(mask, 4, 9), by_doubling(mask)
+    assert len(parts) == len(expected)
+    for part, points in zip(parts, expected, strict=True):
+        np.testing.assert_array_equal(part, points + np.array((9, 4)))
+
+
+def test_pixels_that_touch_at_corners_are_one_part() -> None:
+    (part,) = outline(np.eye(3, dtype=bool), 0, 0)
+    assert len(part) == 12
+    assert area(part) == 3
+
+
 @settings(deadline=None)
 @given(mask=hnp.arrays(np.bool_, st.tuples(st.integers(1, 10), st.integers(1, 10))))
 def test_area_is_the_mask_with_its_holes_filled(mask: Mask) -> None:

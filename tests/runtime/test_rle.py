@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from solov2_edge.errors import InputError
-from solov2_edge.runtime.rle import compress_counts, crop_counts, decode_rle, decompress_counts, encode_mask
+from solov2_edge.runtime.rle import (
+    compress_all,
+    compress_counts,
+    crop_counts,
+    decode_rle,
+    decompress_counts,
+    encode_mask,
+)
 
 Mask = NDArray[np.bool_]
 masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 12), st.integers(1, 12)))
@@ -46,6 +53,15 @@ def test_a_crop_equals_its_frame(mask: Mask, above: int, below: int, left: int, 
 @given(counts=st.lists(st.integers(0, 2**31), max_size=30))
 def test_compressed_counts_come_back(counts: list[int]) -> None:
     assert decompress_counts(compress_counts(np.array(counts, np.int64))).tolist() == counts
+
+
+@settings(deadline=None)
+@given(masks=st.lists(st.lists(st.integers(0, 2**31), max_size=12), max_size=5))
+def test_compressing_masks_together_is_compressing_each(masks: list[list[int]]) -> None:
+    counts = [np.array(mask, np.int64) for mask in masks]
+    together = compress_all(counts)
+    assert together == [compress_counts(each) for each in counts]
+    assert [decompress_counts(text).tolist() for text in together] == masks
 
 
 def test_large_frame_equals_pycocotools() -> None:
