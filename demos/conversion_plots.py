@@ -99,14 +99,12 @@ def times(report: ConversionReport) -> str:
 
 
 def sensitivity(layers: Sequence[LayerCost]) -> str:
-    """Return one bar per layer, most harmful first: points of AP lost where they were measured, else dB."""
+    """Return one bar per layer, most harmful first, by noise where every layer's is known, else by points of AP lost.
+
+    Noise is steady on a few pictures, and single layers move AP by less than the choice of pictures does.
+    """
     by_drop = [layer for layer in layers if layer.drop is not None]
-    if by_drop:
-        ranked = sorted(by_drop, key=lambda layer: -(layer.drop or 0.0))
-        most = max(max(layer.drop or 0.0 for layer in ranked), 1e-9)
-        bars = [(layer, max(layer.drop or 0.0, 0.0) / most, f"{points(layer.drop or 0.0)} points") for layer in ranked]
-        said = "Points of mask AP lost with this layer alone reduced; a longer bar is worse."
-    else:
+    if all(layer.sqnr_db is not None for layer in layers) or not by_drop:
         ranked = sorted(
             (layer for layer in layers if layer.sqnr_db is not None), key=lambda layer: layer.sqnr_db or 0.0
         )
@@ -114,8 +112,22 @@ def sensitivity(layers: Sequence[LayerCost]) -> str:
             return ""
         # Decibels grow as harm shrinks, so that the bar is the noise: its amplitude against the worst layer's.
         worst = ranked[0].sqnr_db or 0.0
-        bars = [(layer, 10 ** ((worst - (layer.sqnr_db or 0.0)) / 20), f"{layer.sqnr_db:.1f} dB") for layer in ranked]
+        bars = [
+            (
+                layer,
+                10 ** ((worst - (layer.sqnr_db or 0.0)) / 20),
+                f"{layer.sqnr_db:.1f} dB" + ("" if layer.drop is None else f", {points(layer.drop)} points"),
+            )
+            for layer in ranked
+        ]
         said = "Signal to noise of the outputs with this layer alone reduced; the bar is the noise, longer is worse."
+        if by_drop:
+            said += " Beside it, the points of mask AP lost that way, which chance moves as well."
+    else:
+        ranked = sorted(by_drop, key=lambda layer: -(layer.drop or 0.0))
+        most = max(max(layer.drop or 0.0 for layer in ranked), 1e-9)
+        bars = [(layer, max(layer.drop or 0.0, 0.0) / most, f"{points(layer.drop or 0.0)} points") for layer in ranked]
+        said = "Points of mask AP lost with this layer alone reduced; a longer bar is worse."
     rows = "".join(
         f'<div class="plot layer"><span title="{escape(layer.layer)}">{escape(layer.layer)}</span><div class="bar">'
         f'<span style="width:{100 * share:.2f}%"></span></div><em>{text}{_work(layer)}</em></div>'

@@ -159,6 +159,9 @@ def test_layers_are_ranked_by_harm() -> None:
     assert re.findall(r'<span title="(\w)">', by_noise) == ["b", "a"]
     assert re.findall(r"width:([\d.]+)%", by_noise) == ["100.00", "10.00"]
     assert "dB" in by_noise
+    both = sensitivity((LayerCost("a", 0.9, 40.0), LayerCost("b", 0.1, 20.0)))
+    assert re.findall(r'<span title="(\w)">', both) == ["b", "a"]  # noise is steadier than AP
+    assert "20.0 dB, 0.10 points" in both
     many = sensitivity(tuple(LayerCost(f"l{i}", 0.01 * i) for i in range(50)))
     assert many.count('class="plot layer"') == 40
     assert "40 worst of 50" in many
