@@ -177,8 +177,7 @@ def test_held_out_pictures_are_known_by_content(pictures: Path, calibration: Cal
         read(tmp_path / "gone")
     with pytest.raises(InputError, match="limit must be at least 1"):
         read(tmp_path, limit=0)
-    (tmp_path / "a.json").write_text(
-        '{"images": [{"id": 1, "file_name": "x.png"}], "categories": [], "annotations": []}'
-    )
+    document = {"images": [{"id": 1, "file_name": "x.png"}], "categories": [], "annotations": []}
+    (tmp_path / "a.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(InputError, match=r"a picture that is not there: .*x\.png"):
         read(tmp_path, tmp_path / "a.json")
