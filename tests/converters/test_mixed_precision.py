@@ -88,3 +88,16 @@ def test_a_budget_that_cannot_be_kept_is_a_gate():
 def test_nonsense_is_refused(candidates, budget, message):
     with pytest.raises(InputError, match=message):
         keep_float(candidates, lambda kept: kept, lambda _: 0.0, budget)
+
+
+def test_candidates_that_may_not_be_float_together_are_left_out():
+    """A file called int8 must stay mostly integer, however much would be gained."""
+    candidates, drop = problem(harms=[1.0, 1.0, 1.0, 0.4], costs=[1, 1, 1, 1])
+
+    def may(layers):
+        return len(layers) <= 4  # of two groups
+
+    choice = keep_float(candidates, lambda kept: kept, drop, 1.5, may=may)
+    assert [candidate.name for candidate in choice.kept] == ["group 0", "group 1"]
+    with pytest.raises(GateError, match=r"the most that may be, 2 groups of layers float .* loses 1\.40 points"):
+        keep_float(candidates, lambda kept: kept, drop, 1.0, may=may)
