@@ -53,8 +53,6 @@ class GraphDecoder(nn.Module):
         )
         self.spec, self.decode = spec, decode
         self.bound = float(np.float32(math.log(decode.mask_threshold / (1 - decode.mask_threshold))))
-        smallest = np.repeat(np.array(spec.strides, np.float32), np.square(spec.grids))
-        self.register_buffer("smallest", torch.from_numpy(smallest if decode.area_filter else 0 * smallest))
         self.eval()
 
     def forward(self, class_scores: Tensor, kernels: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,12 +68,12 @@ class GraphDecoder(nn.Module):
         """
         height, width = mask_features.shape[1:]
         class_score, place = torch.topk(self._candidates(class_scores), self.decode.max_candidates)
-        cells = place // self.spec.num_classes
+        cells = (place // self.spec.num_classes).to(torch.int32)
         labels = (place - cells * self.spec.num_classes).to(torch.int32)
         logits = self.rows(kernels, cells) @ mask_features.flatten(1)
         binary = (logits > self.bound).float()
         area = binary.sum(1)
-        large = (class_score > 0) & (area > self.rows(self.get_buffer("smallest")[:, None], cells)[:, 0])
+        large = torch.logical_and(class_score > 0, area > self.smallest(cells))
         maskness = (logits.sigmoid() * binary).sum(1) / area.clamp(min=1.0)
         scores = class_score * maskness * large.float()
 
@@ -85,9 +83,11 @@ class GraphDecoder(nn.Module):
         rank = _before(decayed, better).float().sum(0)
         kept = torch.topk(-rank, self.decode.max_instances).indices
         scores = self.rows(decayed[:, None], kept)[:, 0]
-        used = scores > 0
-        masks = torch.where(used[:, None], self.rows(logits, kept), UNUSED_LOGIT)
-        return scores, self.rows(labels[:, None], kept)[:, 0] * used.to(torch.int32), masks.reshape(-1, height, width)
+        used = (scores > 0).float()
+        # Arithmetic in place of a choice, which Core ML would give a constant of every mask's size.
+        masks = self.rows(logits, kept) * used[:, None] + (1 - used[:, None]) * UNUSED_LOGIT
+        labels = self.rows(labels[:, None], kept)[:, 0] * used.to(torch.int32)
+        return scores, labels, masks.reshape(-1, height, width)
 
     def run(self, raw: RawOutputs) -> DecodedOutputs:
         """Decode numpy's raw outputs in PyTorch, as an engine would."""
@@ -100,12 +100,24 @@ class GraphDecoder(nn.Module):
         """Return (k, C) the rows ``places`` (k,) of a table (n, C)."""
         return table.index_select(0, places)
 
+    def smallest(self, cells: Tensor) -> Tensor:
+        """Return (k,) the area a mask of each of ``cells`` (k,) must exceed: the stride of its level."""
+        area = torch.zeros(cells.shape)
+        if not self.decode.area_filter:
+            return area
+        first, last = 0, 0
+        for grid, stride in zip(self.spec.grids, self.spec.strides, strict=True):
+            if stride != last:
+                area = area + (cells >= first).float() * float(stride - last)
+            first, last = first + grid * grid, stride
+        return area
+
     def _candidates(self, class_scores: Tensor) -> Tensor:
         """Return (cells * classes,) scores, 0 where there is no candidate."""
         candidate = class_scores > self.decode.score_threshold
         if self.decode.points_nms:
-            candidate = candidate & (class_scores == self._peaks(class_scores))
-        return torch.where(candidate, class_scores, 0.0).flatten()
+            candidate = torch.logical_and(candidate, class_scores == self._peaks(class_scores))
+        return (class_scores * candidate.float()).flatten()
 
     def _peaks(self, class_scores: Tensor) -> Tensor:
         """Return the largest of each cell and its left, upper and upper-left neighbours, (cells, classes)."""
@@ -123,7 +135,7 @@ class GraphDecoder(nn.Module):
         common = binary @ binary.t()  # exact: whole numbers below 2^24
         union = (area[:, None] + area[None, :] - common).clamp(min=1.0)
         same = labels[:, None] == labels[None, :]
-        iou = common / union * (better & same).float()
+        iou = common / union * torch.logical_and(better, same).float()
         worst = iou.amax(0)[:, None]  # of row i: its largest overlap with a better mask
         # A row without overlap gives at least 1 and the best row at most 1, so that the minimum needs no bound.
         if self.decode.nms_kernel == "gaussian":
@@ -134,4 +146,4 @@ class GraphDecoder(nn.Module):
 def _before(scores: Tensor, tie: Tensor) -> Tensor:
     """Return (k, k) bool: whether i comes before j by falling score, ties as ``tie`` (k, k) has them."""
     mine, other = scores[:, None], scores[None, :]
-    return (mine > other) | ((mine == other) & tie)
+    return torch.logical_or(mine > other, torch.logical_and(mine == other, tie))

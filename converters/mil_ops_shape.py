@@ -168,7 +168,22 @@ def pixel_shuffle(a: Arguments) -> Tensor:
     return functional.pixel_shuffle(a.tensor("x"), a.integer("upscale_factor"))
 
 
-OPS: dict[str, Callable[[Arguments], Tensor | list[Tensor] | Value]] = {
+def topk(a: Arguments) -> list[Value]:
+    """The k largest (smallest) elements along the axis, -1 by default, and where they stand.
+
+    In falling (rising) order, the lower index first where elements are equal. MIL leaves both to the engine where
+    ``sort`` is false, and the second always.
+    """
+    x, axis, count = a.value("x"), a.integer("axis", -1), a.integer("k", 1)
+    a.flag("sort", True)
+    falling = not a.flag("ascending", False)
+    order = torch.argsort(x.data, dim=axis, descending=falling, stable=True).narrow(axis, 0, count)
+    kind = a.text("output_indices_dtype", "int32", ("int32", "uint16"))
+    values = Value(torch.gather(x.data, axis, order), x.kind)
+    return [values, Value(order, kind)] if a.flag("return_indices", True) else [values]
+
+
+OPS: dict[str, Callable[[Arguments], Tensor | list[Tensor] | list[Value] | Value]] = {
     "identity": identity,
     "reshape": reshape,
     "transpose": transpose,
@@ -184,5 +199,6 @@ OPS: dict[str, Callable[[Arguments], Tensor | list[Tensor] | Value]] = {
     "gather_along_axis": gather_along_axis,
     "tile": tile,
     "reverse": reverse,
+    "topk": topk,
     "pixel_shuffle": pixel_shuffle,
 }

@@ -18,7 +18,7 @@ from solov2_edge.errors import InputError, require
 
 __all__ = ["Operation", "Program", "compute", "read_program"]
 
-Result = Tensor | list[Tensor] | Value
+Result = Tensor | list[Tensor] | list[Value] | Value
 MODULES = (mil_ops_math, mil_ops_conv, mil_ops_shape, mil_ops_resize)
 FUNCTIONS: dict[str, Callable[[Arguments], Result]] = {
     name: function for module in MODULES for name, function in module.OPS.items()
@@ -133,8 +133,8 @@ def compute(operation: Operation, values: Mapping[str, Value]) -> list[Value]:
     if isinstance(result, Value):
         results = [result]
     else:
-        kind = arguments.leading_kind()
-        results = [Value(data, kind) for data in (result if isinstance(result, list) else [result])]
+        made = result if isinstance(result, list) else [result]
+        results = [part if isinstance(part, Value) else Value(part, arguments.leading_kind()) for part in made]
     require(
         len(results) == len(operation.outputs),
         f"{operation.what} gives {len(results)} results, the program declares {len(operation.outputs)}; convert again",

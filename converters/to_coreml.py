@@ -15,16 +15,18 @@ import solov2_edge
 from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.coreml_activations import activation_passes, observe_ranges
 from solov2_edge.converters.coreml_compress import COMPRESSED, convolutions, weight_passes
+from solov2_edge.converters.coreml_decode import append_decoder
 from solov2_edge.converters.coreml_gates import check_compression, judge_package, measure_package
 from solov2_edge.converters.coreml_network import CoremlNetwork
 from solov2_edge.converters.coreml_package import describe, replace_folder, rewrite_manifest, save_model
 from solov2_edge.converters.coreml_program import TARGETS, convert_program, export_program, program_size
 from solov2_edge.converters.coreml_toolchain import coremltools_version
+from solov2_edge.converters.graph_decode import GraphDecoder
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.errors import require
 from solov2_edge.files import write_aside
-from solov2_edge.manifest import InputContract, Manifest, manifest_path, sha256_of, size_of
+from solov2_edge.manifest import DECODED_NAMES, GraphDecode, InputContract, Manifest, manifest_path, sha256_of, size_of
 from solov2_edge.model import SOLOv2
 
 __all__ = ["PRECISIONS", "export_coreml"]
@@ -44,6 +46,7 @@ def export_coreml(
     precision: str = "fp32",
     calibration: Calibration | None = None,
     deployment_target: str | None = None,
+    decode: GraphDecode | None = None,
     source_sha256: str = "",
     weights_licence: str = "unknown",
     log: Callable[[str], None] | None = None,
@@ -56,7 +59,8 @@ def export_coreml(
     measured and recorded, not judged. Quantised activations are held to the loose bound of rounded precisions. How
     much accuracy either costs, only an evaluation on pictures tells.
 
-    Class scores leave the program after the sigmoid and before points NMS, which the host does.
+    Class scores leave the program after the sigmoid and before points NMS, which the host does, unless ``decode`` is
+    asked for: then the program goes on in float32 to scores, labels and mask logits of the instances.
 
     Args:
         model: the network; it is not changed.
@@ -71,6 +75,7 @@ def export_coreml(
         calibration: pictures that the ranges of w8a8's activations are taken from; for no other precision.
         deployment_target: oldest system, ``"iOS16"``, ``"iOS17"`` or ``"iOS18"`` (macOS 13, 14, 15); default: the
             oldest that knows the precision's operators: iOS17 for w8a8, iOS18 for int4, else iOS16.
+        decode: what to decode with inside the program; None leaves decoding to the host.
         source_sha256: SHA-256 of the checkpoint, for the manifest.
         weights_licence: licence of the weights, for the manifest.
         log: called with one line per stage.
@@ -98,6 +103,7 @@ def export_coreml(
     )
     target = _target(deployment_target, precision)
     contract = InputContract(input_kind, height, width)
+    decoder = None if decode is None else GraphDecoder(model.spec, decode)
     network = CoremlNetwork(model, contract)
 
     probes = Probes(model, contract)
@@ -121,6 +127,8 @@ def export_coreml(
     with tempfile.TemporaryDirectory(prefix=f".{artefact.name}.", dir=artefact.parent) as folder:
         work = _Work(network, export_program(network), Path(folder), manifest, target, probes, say)
         package, complete = work.make(precision, calibration)
+        if decoder is not None:
+            package, complete = work.decoded(package, complete, decoder)
         # The old manifest goes first: whenever this is interrupted, what lies there is an artefact with its own
         # manifest beside it or inside it, never with another's.
         manifest_path(artefact).unlink(missing_ok=True)
@@ -175,6 +183,16 @@ class _Work:
         part = check_compression(precision, found, exact, half, package)
         self.say(f"every compressed weight is within its own rounding of the float weight (at most {part:.2f} of it)")
         return package, manifest
+
+    def decoded(self, package: Path, manifest: Manifest, decoder: GraphDecoder) -> tuple[Path, Manifest]:
+        """Return a finished package with decoding appended, and its complete manifest."""
+        target = self.folder / "decoded.mlpackage"
+        whole = replace(manifest, decode=decoder.decode, outputs=DECODED_NAMES)
+        apart = append_decoder(package, target, decoder, manifest, whole, self.target, self.probes.batches)
+        self.say(f"decoding in the graph: scores {apart:.1e} from the host's")
+        whole = replace(whole, parity={**manifest.parity, "scores": apart})
+        rewrite_manifest(target, whole)
+        return target, replace(whole, sha256=sha256_of(target), size_bytes=size_of(target))
 
     def _convert(self, computing: str, passes: Any = ()) -> Any:
         return convert_program(self.network, self.exported, computing, self.target, passes)

@@ -13,7 +13,7 @@ from solov2_edge.manifest import GraphDecode
 
 __all__ = ["DECODABLE", "add_decode_arguments", "decode_of"]
 
-DECODABLE = ("onnx", "tflite")
+DECODABLE = ("onnx", "tflite", "coreml")
 OWN = GraphDecode()
 # keyword of GraphDecode -> (argparse type, metavar, help)
 BAKED: dict[str, tuple[Any, str, str]] = {
