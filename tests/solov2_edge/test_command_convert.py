@@ -83,6 +83,27 @@ def test_calibration_reaches_the_precision_that_needs_it_and_no_other(
     assert recorded[1]["calibration"].to_manifest()["count"] == 64
 
 
+def test_float_layers_reach_int8_and_no_other_precision(
+    tmp_path: Path, weights: str, calls: Calls, checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures, data = checkout / "solov2_edge" / "assets" / "calibration", checkout / "tests" / "data" / "nuclei_val"
+    words = ["convert", weights, "--precision", "fp32", "int8", "--calibrate", str(pictures), "--input-size", "64x64"]
+    words += ["-o", str(tmp_path), "--quiet"]
+    assert main([*words, "--keep-float", "neck.fpn_convs.0", "mask_head.conv_cls"]) == 0
+    assert "keep_float" not in calls[0]
+    assert calls[1]["keep_float"] == {"neck.fpn_convs.0", "mask_head.conv_cls"}
+    validation = ["--val-annotations", str(data / "instances.json"), "--val-images", str(data / "images")]
+    assert main([*words, "--max-drop", "0.5", *validation]) == 0
+    assert "choose" not in calls[2]
+    assert calls[3]["choose"].max_drop == 0.5
+    assert len(calls[3]["choose"].held_out.pictures) == 54
+    capsys.readouterr()
+    words[words.index(str(pictures))] = str(data / "images")
+    assert main([*words, "--max-drop", "0.5", *validation]) == 2
+    assert "54 of the 54 pictures to measure on calibrate as well" in capsys.readouterr().err
+    assert len(calls) == 4
+
+
 def test_the_file_for_tensorrt_has_a_name_of_its_own(
     tmp_path: Path, weights: str, calls: Calls, checkout: Path
 ) -> None:
@@ -110,6 +131,8 @@ def test_every_format_has_an_exporter_and_a_suffix() -> None:
         (["--deployment-target", "iOS16"], "--deployment-target is for --to coreml, which was not asked"),
         (["--to", "tflite", "--opset", "18"], "--opset is for --to onnx, which was not asked"),
         (["--for", "tensorrt"], "--for is for --to onnx --precision int8, which was not asked"),
+        (["--max-drop", "0.5"], "--max-drop is for --to onnx or tflite with --precision int8, which was not asked"),
+        (["--precision", "int8", "--max-drop", "0.5"], "add --val-annotations JSON and --val-images DIR"),
         (["--precision", "half"], "did you mean fp16?"),
         (["--input-size", "450x768"], "the next is 480x768"),
         (["--name", "a/b"], "--name must be a bare file name"),

@@ -148,3 +148,26 @@ def test_any_bytes_end_in_one_sentence(tmp_path, capsys, head, tail):
     err = capsys.readouterr().err
     assert code in (0, 2)
     assert code == 0 or (err.count("\n") == 1 and "bug" not in err)
+
+
+def test_what_stayed_float_is_said_in_lines_of_its_own(capsys, tmp_path):
+    record = {
+        "kept_float": ["neck.fpn_convs.0"],
+        "kept_share": 0.1,
+        "max_drop": 0.5,
+        "drop": 0.2,
+        "drop_interval": None,
+    }
+    record |= {"drop_all_int8": 1.0, "pictures": {"count": 96}, "tried": 3, "milliseconds": None}
+    manifest = Manifest(VARIANTS["nano"], "onnx", "int8", InputContract("image", 64, 64), quantisation=record)
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    model = helper.make_model(helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:]))
+    helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, str(tmp_path / "mixed.onnx"))
+    data, out = run(capsys, tmp_path / "mixed.onnx")
+    assert data["quantisation"] == record
+    lines = [line for line in out.splitlines() if line.startswith("quantisation")]
+    assert lines == [
+        "quantisation     kept float: neck.fpn_convs.0, 10.0 % of the multiplications",
+        "quantisation     drop 0.20 points of AP, 0.5 allowed, all int8 1.00; on 96 validation pictures, 3 files tried",
+    ]
