@@ -24,7 +24,7 @@ PAGE, INK, SOFT, LINE, BAND = (255, 255, 255), (36, 31, 27), (112, 101, 92), (22
 WIDTH, MARGIN, HEAD, ROW, FOOT = 1600, 44, 196, 34, 40  # pixels
 NAME_END, FIRST, SECOND = 470, (496, 960), (1010, 1270)  # x: where names end, and the two panels
 COLUMNS = (1372, 1464, 1556)  # x: where the columns of numbers end
-TICKS = 4
+TICKS = 5
 MOST = 40  # rows; the files beside the picture have all
 
 
