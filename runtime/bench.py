@@ -21,15 +21,16 @@ from solov2_edge.runtime.decode import DecodeOptions, decode
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.threads import one_blas_thread
 from solov2_edge.spec import ModelSpec
 
-__all__ = ["MASKS", "STAGES", "Contender", "Limit", "Measured", "TimedSegmenter", "look", "measure"]
+__all__ = ["MASKS", "STAGES", "Contender", "Limit", "Measured", "TimedSegmenter", "give", "look", "measure"]
 
 STAGES = ("preprocess", "network", "decode")
 MASKS = ("crops", "rle", "full")
 LEAST_ROUNDS = 5  # however short the time given
-# Threads of ONNX Runtime go on spinning for work when a run is over. Without a pause, a network on one of two cores
-# took 1.3 times as long right after another's run; from 20 ms on it took the same as alone.
+# Threads of an engine or of BLAS may go on spinning for work when a run is over, PyTorch's here for one. Without a
+# pause, a network on one of two cores took 1.3 times as long right after such a run; from 20 ms on the same as alone.
 PAUSE_SECONDS = 0.05
 
 Decoder = Callable[[RawOutputs, Geometry, ModelSpec, DecodeOptions], Instances]
@@ -54,6 +55,12 @@ def _nothing() -> None:
     return
 
 
+def _decode(raw: RawOutputs, geometry: Geometry, spec: ModelSpec, options: DecodeOptions) -> Instances:
+    """Decode as a Segmenter does."""
+    with one_blas_thread():
+        return decode(raw, geometry, spec, options)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Contender:
     """One open artefact and what it is fed.
@@ -76,7 +83,7 @@ class Contender:
     options: DecodeOptions
     frames: tuple[NDArray[np.uint8], ...]
     geometry: Callable[[int, int], Geometry]
-    decode: Decoder = decode
+    decode: Decoder = _decode
     prepare: Callable[[], None] = _nothing
     gives_raw: bool = True
 
@@ -187,7 +194,7 @@ def _frame(contender: Contender, turn: int, masks: str, result: Measured) -> flo
     cpu, start = time.process_time(), time.perf_counter()
     instances = contender.segment(frame)
     ready = time.perf_counter()
-    _give(instances, masks)
+    give(instances, masks)
     done, cpu_done = time.perf_counter(), time.process_time()
     timings = contender.segment.timings
     times = {stage: timings[stage] for stage in STAGES}
@@ -202,7 +209,7 @@ def _scene(contender: Contender, scene: Scene, masks: str, network: float, times
     cpu, start = time.process_time(), time.perf_counter()
     instances = contender.decode(scene.raw, scene.geometry, contender.spec, scene.options)
     ready = time.perf_counter()
-    _give(instances, masks)
+    give(instances, masks)
     done, cpu_done = time.perf_counter(), time.process_time()
     if len(instances) != scene.instances:
         raise SolovEdgeError(
@@ -215,7 +222,7 @@ def _scene(contender: Contender, scene: Scene, masks: str, network: float, times
     _add(times, measured)
 
 
-def _give(instances: Instances, masks: str) -> Any:
+def give(instances: Instances, masks: str) -> Any:
     """Make of the masks what was asked for."""
     if masks == "rle":
         return instances.rle()

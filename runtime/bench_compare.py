@@ -18,7 +18,7 @@ __all__ = ["Comparison", "Difference", "StageRatio", "compare"]
 MACHINE_MUST = ("cpu", "board", "architecture", "cores", "usable_cores", "cpu_quota")
 MACHINE_SAID = ("system", "distribution", "memory_bytes")
 SETTINGS_MUST = ("masks", "thread_variables")
-SETTINGS_SAID = ("frames_sha256",)
+SETTINGS_SAID = ("frames_sha256", "engine_config")
 ENTRY_MUST = ("threads", "input_size", "frame_sizes", "decode_options")
 ENTRY_SAID = ("sha256", "engine", "providers", "precision")
 CLOCK_DRIFT = 0.1  # clocks that differ by more than this, as a share of the larger, are mentioned
@@ -124,7 +124,7 @@ def _compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
 def _pairs(
     before: list[dict[str, Any]], after: list[dict[str, Any]]
 ) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[str]]:
-    key = {id(entry): (entry["name"], entry["threads"], str(entry["frame_sizes"])) for entry in (*before, *after)}
+    key = {**_keys(before), **_keys(after)}
     others = {key[id(entry)]: entry for entry in after}
     pairs = [(entry, others[key[id(entry)]]) for entry in before if key[id(entry)] in others]
     if not pairs and len(before) == len(after) == 1:
@@ -137,6 +137,15 @@ def _pairs(
     paired = {id(entry) for pair in pairs for entry in pair}
     left = [entry for entry in (*before, *after) if id(entry) not in paired]
     return pairs, [f"{entry['name']}, {entry['threads'] or 'default'} threads" for entry in left]
+
+
+def _keys(entries: list[dict[str, Any]]) -> dict[int, tuple[Any, ...]]:
+    """Return what each entry is known by; of several sources of one frame size, the place among them counts."""
+    keys: dict[int, tuple[Any, ...]] = {}
+    for entry in entries:
+        known = entry["name"], entry["threads"], str(entry["frame_sizes"])
+        keys[id(entry)] = (*known, sum(other[:3] == known for other in keys.values()))
+    return keys
 
 
 def _differing(
@@ -156,7 +165,7 @@ def _clocks(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Dif
 
 def _stage_ratios(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[StageRatio]:
     counts = {scene["instances"]: scene for scene in after["counts"]}
-    scenes = [(None, before["stages_ms"], after["stages_ms"])] + [
+    scenes = [(None, _times(before), _times(after))] + [
         (scene["instances"], scene["stages_ms"], counts[scene["instances"]]["stages_ms"])
         for scene in before["counts"]
         if scene["instances"] in counts and scene["origin"] == counts[scene["instances"]]["origin"]
@@ -174,3 +183,9 @@ def _stage_ratios(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterat
                     other[stage]["p50"],
                     ratios,
                 )
+
+
+def _times(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a frame's times by stage, with a stream's time per frame where one was measured."""
+    stream = entry.get("stream")
+    return {**entry["stages_ms"], **({f"stream of {stream['depth']}": stream["stream_ms"]} if stream else {})}

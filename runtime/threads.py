@@ -7,6 +7,7 @@ spinning soon; decoding, whose matrices are small, takes one.
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 from collections.abc import Iterator
@@ -47,9 +48,7 @@ def one_blas_thread() -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _blas() -> Any:
     # Imported here, because the runtime's import time is bounded.
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="blas")
+    return importlib.import_module("threadpoolctl").ThreadpoolController().select(user_api="blas")
 
 
 def ort_threads() -> int | None:

@@ -28,6 +28,11 @@ def print_report(document: Mapping[str, Any], console: Console) -> None:
         console.say("")
         console.say("against the number of instances")
         console.table(*_counts_table(results))
+    streams = [entry for entry in results if entry.get("stream")]
+    if streams:
+        console.say("")
+        console.say("frames per second, and a frame's latency in a stream")
+        console.table(*_streams_table(results, streams))
     for line in _notes(document):
         console.say(line)
 
@@ -81,7 +86,7 @@ def _frames_table(results: Sequence[Mapping[str, Any]], masks: str) -> tuple[tup
             (
                 entry["name"],
                 _threads(entry["threads"]),
-                " ".join(size_text(*size) for size in entry["frame_sizes"]),
+                _frames(entry, results),
                 f"{entry['instances']['p50']:.0f}",
                 *(_ms(times[stage]["p50"]) for stage in stages),
                 *(_ms(times["frame"][quantile]) for quantile in ("p50", "p95", "p99")),
@@ -110,7 +115,7 @@ def _counts_table(results: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...]
         (
             entry["name"],
             _threads(entry["threads"]),
-            " ".join(size_text(*size) for size in entry["frame_sizes"]),
+            _frames(entry, results),
             str(scene["instances"]),
             str(scene["candidates"]),
             scene["origin"],
@@ -121,6 +126,48 @@ def _counts_table(results: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...]
         for scene in entry["counts"]
     ]
     return header, rows
+
+
+def _streams_table(
+    results: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    header: tuple[str, ...] = (
+        "artefact",
+        "threads",
+        "frames",
+        "depth",
+        "calls",
+        "stream",
+        "gain",
+        "5..95 %",
+        "latency ms",
+        "p95",
+    )
+    rows: list[tuple[str, ...]] = []
+    for entry in entries:
+        stream = entry["stream"]
+        gain, latency = stream["gain"], stream["latency_ms"]
+        rows.append(
+            (
+                entry["name"],
+                _threads(entry["threads"]),
+                _frames(entry, results),
+                str(stream["depth"]),
+                f"{1e3 / stream['calls_ms']['p50']:.1f}",
+                f"{1e3 / stream['stream_ms']['p50']:.1f}",
+                f"{gain['p50']:.2f}",
+                f"{gain['p05']:.2f}..{gain['p95']:.2f}",
+                _ms(latency["p50"]),
+                _ms(latency["p95"]),
+            )
+        )
+    return header, rows
+
+
+def _frames(entry: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+    """Name the frames: by their sizes, and by their source where there are several."""
+    sizes = " ".join(size_text(*size) for size in entry["frame_sizes"])
+    return f"{entry['source']} {sizes}" if len({other["source"] for other in results}) > 1 else sizes
 
 
 def when_busy(machine: Mapping[str, Any]) -> str:

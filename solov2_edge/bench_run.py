@@ -24,8 +24,10 @@ from solov2_edge.runtime.bench import Contender, Limit, look, measure
 from solov2_edge.runtime.bench_frames import frames_sha256, read_frames, resized
 from solov2_edge.runtime.bench_report import report, result_entry
 from solov2_edge.runtime.bench_scenes import find_scenes
+from solov2_edge.runtime.bench_stream import Throughput, measure_streams, stream_entry, stream_limit
 from solov2_edge.runtime.machine import read_clocks, read_machine, thread_variables, versions
 from solov2_edge.runtime.preprocess import fixed_geometry
+from solov2_edge.runtime.threads import ORT_CONFIG
 
 __all__ = ["INTERPRETER_NOTE", "measure_models"]
 
@@ -63,9 +65,13 @@ def measure_models(
     Returns:
         The document of :func:`solov2_edge.runtime.bench_report.report`.
     """
-    source = args.source if args.source is not None else bundle().pictures
-    read = read_frames(source, args.frames)
-    frames: list[Frames] = [resized(read, *size) for size in sizes] or [read]
+    sources = list(dict.fromkeys(args.source)) or [bundle().pictures]
+    read = [read_frames(source, args.frames) for source in sources]
+    frames: list[tuple[Path, Frames]] = [
+        (source, resized(own, *size) if size else own)
+        for source, own in zip(sources, read, strict=True)
+        for size in (sizes or (None,))
+    ]
     machine = read_machine()
     limit = Limit(rounds=args.repeats) if args.repeats else Limit(seconds=seconds)
     with ExitStack() as stack:
@@ -74,31 +80,46 @@ def measure_models(
             for path in dict.fromkeys(args.models)
             for threads in dict.fromkeys(args.threads or [None])
         ]
-        pairs = [(model, _contender(model, own)) for model in models for own in frames]
-        contenders = [contender for _, contender in pairs]
+        lines = [(model, source, _contender(model, own)) for model in models for source, own in frames]
+        contenders = [contender for *_, contender in lines]
         seen = [look(contender, args.warm_up) for contender in console.track(contenders, len(contenders), "warm-up")]
         scenes = find_scenes(contenders, seen, list(dict.fromkeys(args.instances)))
         console.log(f"measuring {len(contenders)} in turn")
         with console.counter("measuring") as progress:
             measured = measure(contenders, scenes, limit, masks=args.masks, progress=progress)
+        streams = _streams(contenders, limit, args, console)
     results = [
-        result_entry(model.facts, contender, times, own, measured[0])
-        for (model, contender), times, own in zip(pairs, measured, scenes, strict=True)
+        {
+            **result_entry({**model.facts, "source": source.name}, contender, times, own, measured[0]),
+            "stream": stream_entry(stream, args.stream),
+        }
+        for (model, source, contender), times, own, stream in zip(lines, measured, scenes, streams, strict=True)
     ]
     settings = {
-        "source": source,
-        "frames_sha256": frames_sha256(read),
+        "source": sources,
+        "frames_sha256": frames_sha256([frame for own in read for frame in own]),
         "warm_up": args.warm_up,
         "repeats": limit.rounds,
         "seconds": limit.seconds,
         "masks": args.masks,
         "frame_includes": FRAME_INCLUDES[args.masks],
         "opencv_threads": cv2.getNumThreads(),
+        "engine_config": {"onnxruntime": ORT_CONFIG},
         "thread_variables": thread_variables(),
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     after = {"clock_after_mhz": read_clocks().now_mhz}
     return report({**machine.to_dict(), **after}, versions(), settings, results)
+
+
+def _streams(
+    contenders: Sequence[Contender], limit: Limit, args: argparse.Namespace, console: Console
+) -> list[Throughput | None]:
+    if args.stream is None:
+        return [None] * len(contenders)
+    most = max(len(contender.frames) for contender in contenders)
+    with console.counter("streaming") as progress:
+        return measure_streams(contenders, stream_limit(limit, most), args.stream, masks=args.masks, progress=progress)
 
 
 def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Console, stack: ExitStack) -> _Model:

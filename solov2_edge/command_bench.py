@@ -20,14 +20,16 @@ __all__ = ["add_arguments", "run"]
 SECONDS = 15.0  # of measuring, where neither --repeats nor --seconds is given
 COUNTS = (0, 5, 20, 100)
 MASKS = ("crops", "rle", "full")
+STREAM_DEPTH = 3  # that of Segmenter.stream, whose module is imported only when something is measured
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("models", nargs="*", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints")
     parser.add_argument(
-        "--source", type=Path, metavar="FILE", help="video, picture or folder (default: the bundled pictures)"
-    )
+        "--source", nargs="+", type=Path, default=[], metavar="FILE",
+        help="videos, pictures or folders, each measured by itself (default: the bundled pictures)",
+    )  # fmt: skip
     parser.add_argument("--frames", type=int, default=30, metavar="N", help="use the first N of the source (30)")
     parser.add_argument(
         "--frame-size",
@@ -49,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="crops",
         help="what is made of the masks: crops as decoded, RLE, full canvases",
     )
+    parser.add_argument(
+        "--stream", nargs="?", type=int, const=STREAM_DEPTH, metavar="DEPTH",
+        help="also frames per second by calls and as a stream with up to DEPTH frames under way (%(const)s)",
+    )  # fmt: skip
     parser.add_argument("--input-size", metavar="HxW", help="run checkpoints at this size, as an artefact of it would")
     parser.add_argument("--save", type=Path, metavar="FILE", help="write the measurement as JSON")
     parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"), help="compare two saved measurements")
@@ -82,7 +88,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be measured, before any work is done."""
-    for option in ("frames", "warm_up", "repeats", "max_instances"):
+    for option in ("frames", "warm_up", "repeats", "max_instances", "stream"):
         require_positive("--" + option.replace("_", "-"), getattr(args, option))
     for threads in args.threads or []:
         require_positive("--threads", threads)
@@ -115,7 +121,11 @@ def _compare(args: argparse.Namespace, console: Console) -> CommandResult:
     from solov2_edge.runtime.bench_compare import compare
     from solov2_edge.runtime.bench_report import read_report
 
-    given = [name for name in ("models", "save", "source", "frame_size", "repeats", "seconds") if getattr(args, name)]
+    given = [
+        name
+        for name in ("models", "save", "source", "frame_size", "repeats", "seconds", "stream")
+        if getattr(args, name)
+    ]
     names = ", ".join("artefacts" if name == "models" else "--" + name.replace("_", "-") for name in given)
     require(not given, f"--compare measures nothing, so {names} cannot be given with it")
     before, after = (read_report(path) for path in args.compare)

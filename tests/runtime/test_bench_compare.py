@@ -63,6 +63,28 @@ def test_ratios_are_after_over_before() -> None:
     assert frame.ratios["p50"] == 1.5
 
 
+def test_streams_of_equal_depth_are_a_stage() -> None:
+    def streaming(depth: int, value: float) -> dict[str, Any]:
+        return document(entry(stream={"depth": depth, "stream_ms": quantiles(value)}))
+
+    stages = {stage.stage: stage for stage in compare(streaming(3, 8.0), streaming(3, 4.0)).stages}
+    assert stages["stream of 3"].ratios["p50"] == 0.5
+    assert stages["stream of 3"].instances is None
+    other = (streaming(2, 8.0), document(), document(entry(stream=None)))
+    assert not [
+        stage for after in other for stage in compare(streaming(3, 8.0), after).stages if "stream" in stage.stage
+    ]
+
+
+def test_several_sources_pair_in_their_order() -> None:
+    def two(first: float, second: float) -> dict[str, Any]:
+        return document(*(entry(stages_ms={"frame": quantiles(value)}, counts=[]) for value in (first, second)))
+
+    found = compare(two(10.0, 20.0), two(30.0, 20.0))
+    assert [stage.ratios["p50"] for stage in found.stages] == [3.0, 1.0]
+    assert compare(two(10.0, 20.0), document(entry(counts=[]))).unpaired == ("a.onnx, 1 threads",)
+
+
 def test_a_stage_that_took_no_time_has_no_ratio() -> None:
     before = document(entry(stages_ms={"network": quantiles(0.0)}))
     assert compare(before, document()).stages[0].ratios == {"p50": None, "p95": None, "p99": None}

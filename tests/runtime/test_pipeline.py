@@ -178,7 +178,7 @@ def test_stopping_from_another_thread_gives_the_reader_the_reason(waiting: bool)
     pipeline = both(source())
     results = pipeline.results()
     next(results)
-    helper = threading.Thread(target=lambda: (time.sleep(0.02), pipeline.stop(InputError("closed"))))
+    helper = threading.Timer(0.02, pipeline.stop, (InputError("closed"),))
     helper.start()
     if not waiting:
         helper.join()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime import RawOutputs, Segmenter, load, segmenter, threads
@@ -67,7 +67,7 @@ def test_decoding_takes_one_blas_thread(
     tiny_manifest: Manifest, tiny_raw: RawOutputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[set[int]] = []
-    decode = segmenter.decode
+    decode = segmenter.decode  # type: ignore[attr-defined]
 
     def watched(*arguments: Any) -> Any:
         seen.append(blas_threads())

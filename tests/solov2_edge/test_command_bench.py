@@ -18,9 +18,11 @@ from solov2_edge.manifest import InputContract, Manifest, sha256_of
 from solov2_edge.opening import INTERPRETED
 from solov2_edge.runtime.decode import DecodeOptions
 from solov2_edge.runtime.fake import FakeSession
+from solov2_edge.runtime.frame_stream import DEPTH
 from solov2_edge.runtime.planted import planted_outputs
 from solov2_edge.runtime.preprocess import fixed_geometry
 from solov2_edge.runtime.segmenter import Segmenter
+from solov2_edge.runtime.threads import ORT_CONFIG
 from solov2_edge.variants import variant
 
 Opened = list[tuple[str, dict[str, Any]]]
@@ -109,6 +111,36 @@ def test_every_thread_count_and_frame_size_is_a_line(models: Any, capsys: pytest
     assert models.opened == [(n, {"threads": t, "input_size": None}) for n in ("3.onnx", "4.onnx") for t in (1, 2)]
 
 
+def test_every_source_is_a_line(models: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cv2.imwrite(str(tmp_path / "other.png"), np.zeros((60, 80, 3), np.uint8))
+    words = [*models("3.onnx"), str(tmp_path / "other.png"), str(tmp_path / "frame.png"), *QUICK]
+    assert bench(*words, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["source"] for entry in document["results"]] == ["frame.png", "other.png"], "each once"
+    assert document["settings"]["source"] == [str(tmp_path / name) for name in ("frame.png", "other.png")]
+    assert bench(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2:4] for line in lines[3:5]] == [["frame.png", "60x80"], ["other.png", "60x80"]]
+
+
+def test_streams_on_request(models: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*models("3.onnx", "4.onnx"), *QUICK, "--stream"]
+    assert bench(*words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("frames per second, and a frame's latency in a stream")
+    header = lines[start + 1].split()
+    assert header[:7] == ["artefact", "threads", "frames", "depth", "calls", "stream", "gain"]
+    rows = [line.split() for line in lines[start + 2 : start + 4]]
+    assert [(row[0], row[3]) for row in rows] == [("3.onnx", str(DEPTH)), ("4.onnx", str(DEPTH))]
+    assert float(rows[0][4]) > 0
+    assert bench(*words, "2", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [entry["stream"]["depth"] for entry in document["results"]] == [2, 2]
+    assert document["settings"]["engine_config"] == {"onnxruntime": ORT_CONFIG}
+    assert bench(*words[:-1], "--json") == 0
+    assert [entry["stream"] for entry in json.loads(capsys.readouterr().out)["results"]] == [None, None]
+
+
 def test_an_interpreted_program_gets_its_note_and_no_ratio(models: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(*models("3.onnx", "4.mlpackage"), *QUICK) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -149,6 +181,7 @@ def test_the_bundled_model_in_both_its_forms(capsys: pytest.CaptureFixture[str],
         (["3.onnx", "--warm-up", "0"], "--warm-up must be at least 1"),
         (["3.onnx", "--frames", "0"], "--frames must be at least 1"),
         (["3.onnx", "--threads", "1", "0"], "--threads must be at least 1"),
+        (["3.onnx", "--stream", "0"], "--stream must be at least 1"),
         (["3.onnx", "--seconds", "0"], "--seconds must be above 0"),
         (["3.onnx", "--seconds", "nan"], "--seconds must be above 0"),
         (["3.onnx", "--repeats", "1", "--seconds", "1"], "--repeats and --seconds exclude each other"),
