@@ -19,7 +19,7 @@ from solov2_edge.cli import main as solov2_edge
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".cache" / "coco80"
 SIZE = "448x448"
-# variant -> epochs that fitted the 80 pictures of 2017's train set to 60 AP and more, and the peak learning rate
+# variant -> epochs and peak learning rate; the 80 pictures of the train set then reach 45 AP with nano, 60 with R18
 RUNS = {"nano": (545, 0.003), "light-448-r18": (516, 0.001)}
 FORMATS = {"onnx": ("fp32", "fp16", "int8"), "tflite": ("fp32", "fp16", "int8-dynamic", "int8")}
 
