@@ -1,8 +1,9 @@
 """Frames per second of ``Segmenter.stream()`` against calling frame by frame: 1080p, ONNX Runtime and LiteRT.
 
 ``python benchmarks/stream.py`` converts the bundled model to int8 (some minutes, once with ``--folder DIR``), then
-measures, in turns, a run over the same frames by calls and one by a stream, on frames in memory and out of a video
-file. Ratios are taken round by round; instances are compared bit for bit after timing. ``--tflite`` adds LiteRT.
+measures float32 and int8, or the artefacts named: in turns, a run over the same frames by calls and one by a stream,
+on frames in memory and out of a video file. Ratios are taken round by round; instances are compared bit for bit after
+timing.
 """
 
 from __future__ import annotations
@@ -31,26 +32,24 @@ INPUT = (448, 448)
 Source = Callable[[], Iterator[NDArray[np.uint8]]]
 
 
-def int8_artefact(folder: Path, suffix: str) -> Path:
+def int8_artefact(folder: Path) -> Path:
     """Return the bundled model as an int8 file, converting it with the shipped pictures if the folder has none."""
     from solov2_edge.checkpoint import load_model
     from solov2_edge.converters.calibration import read_calibration
+    from solov2_edge.converters.to_onnx import export_onnx
 
-    files, path = bundle(), folder / f"nano-nuclei.int8{suffix}"
+    files, path = bundle(), folder / "nano-nuclei.int8.onnx"
     digest = sha256_of(files.checkpoint)
     kept = path.exists() and (read_sidecar(path) or None)
     if not kept or kept.source_sha256 != digest:
-        if suffix == ".onnx":
-            from solov2_edge.converters.to_onnx import export_onnx as export
-        else:
-            from solov2_edge.converters.to_tflite import export_tflite as export  # type: ignore[assignment]
-        export(
+        calibration = read_calibration(files.calibration)
+        export_onnx(
             load_model(files.checkpoint)[0],
             path,
             height=INPUT[0],
             width=INPUT[1],
             precision="int8",
-            calibration=read_calibration(files.calibration),
+            calibration=calibration,
             source_sha256=digest,
         )
     return path
@@ -120,17 +119,17 @@ def compare(segment: Segmenter, source: Source, depths: list[int], rounds: int) 
 def main() -> None:
     """Convert, measure, print and check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("artefacts", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--depth", type=int, nargs="+", default=[DEPTH])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=18)
     parser.add_argument("--folder", type=Path, help="where int8 artefacts are kept; default: a temporary folder")
-    parser.add_argument("--tflite", action="store_true", help="LiteRT too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        paths = [bundle().artefact, *(int8_artefact(folder, kind) for kind in (".onnx", ".tflite")[: 1 + args.tflite])]
+        paths = args.artefacts or [bundle().artefact, int8_artefact(folder)]
         pictures = resized(read_frames(bundle().pictures, 6), *FULL_HD)
         frames = tuple(pictures[index % len(pictures)] for index in range(args.frames))
         write_video(Path(temporary) / "frames.mp4", frames)

@@ -18,8 +18,8 @@ from solov2_edge.runtime.session import Outputs
 
 __all__ = ["DEPTH", "FrameResult", "frame_pipeline"]
 
-# One frame in each of the three steps. With two, the network waits wherever the reader is slow for once; a fourth
-# brought nothing (benchmarks/stream.py) and is a frame's time more of latency.
+# One frame in each of the three steps. With two, the network waits wherever decoding or the reader is slow for once; a
+# fourth brought little (benchmarks/stream.py) and is a frame's time more of latency.
 DEPTH = 3
 
 
