@@ -23,7 +23,7 @@ from solov2_edge.demos.conversion_data import (
 from solov2_edge.demos.image import encode_jpeg
 from solov2_edge.demos.report_data import StageParity
 
-__all__ = ["TITLES", "conversion_report"]
+__all__ = ["TITLES", "conversion_report", "file_title"]
 
 TITLES = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "Core ML"}
 PANEL = 448  # pixels of a panel's longer side: three share the width of a page
@@ -56,6 +56,12 @@ def conversion_report(data: Mapping[str, Any], folder: Path) -> ConversionReport
     )
 
 
+def file_title(file: Mapping[str, Any]) -> str:
+    """Return format and precision, and the engine where the file's name says that it is for another one."""
+    title = f"{TITLES[file['format']]} {file['precision']}"
+    return f"{title} for TensorRT" if "-tensorrt." in file["name"] else title
+
+
 def _figure(value: float, ends: Sequence[float] | None) -> Figure:
     return Figure(value, *(ends or (None, None)))
 
@@ -72,7 +78,7 @@ def _file(file: Mapping[str, Any], folder: Path) -> ConvertedFile:
     rows = tuple(StageRow(**stage) for stage in verified["stages"])
     return ConvertedFile(
         name=file["name"],
-        title=f"{TITLES[file['format']]} {file['precision']}",
+        title=file_title(file),
         engine=file["engine"],
         size_bytes=file["size_bytes"],
         ap=_figure(found["ap"], found["ap_interval"]),

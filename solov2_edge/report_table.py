@@ -18,13 +18,15 @@ from solov2_edge.console import Console
 from solov2_edge.conversions import plan
 from solov2_edge.errors import GateError, MissingDependencyError, SolovEdgeError
 from solov2_edge.files import output_folder
+from solov2_edge.report_facts import TITLES, file_title
 from solov2_edge.report_run import ask
 
 __all__ = ["convert_all", "main", "markdown"]
 
-FORMATS = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "Core ML"}
 HEADER = ("format, precision", "size", "AP", "drop (95 %)", "from PyTorch", "instances matched", "network time")
 NO_VALUE = "-"
+# Precisions that are another file for another engine: (format, precision) -> who runs it.
+TARGETED = {("onnx", "int8"): ("cpu", "tensorrt")}
 
 
 def markdown(data: Mapping[str, Any]) -> str:
@@ -41,7 +43,7 @@ def _cells(file: Mapping[str, Any]) -> tuple[str, ...]:
         drop = f"{_points(found['drop'])}" + (f" ({_points(ends[0])} to {_points(ends[1])})" if ends else "")
     failed = "" if verified["passed"] else ", FAILED"
     return (
-        f"{FORMATS[file['format']]} {file['precision']}",
+        file_title(file),
         f"{file['size_bytes'] / 1e6:.1f} MB",
         f"{found['ap']:.1f}",
         drop,
@@ -105,20 +107,28 @@ def convert_all(files: Bundle, folder: Path, console: Console, *, keep: bool) ->
         The artefacts; a sentence for each one that is missing; whether one of those lost its parity.
     """
     paths, notes, refused = [], [], False
-    for format_, precisions in TARGETS.items():
-        for conversion in plan([format_], precisions, folder, files.checkpoint.stem):
-            if keep and conversion.path.exists():
-                paths.append(conversion.path)
-                continue
-            words = [str(files.checkpoint), "--to", format_, "--precision", conversion.precision, "-o", str(folder)]
-            words += ["--calibrate", str(files.calibration)] if conversion.calibrated else []
-            try:
-                ask("convert", words, console)
-            except (GateError, MissingDependencyError, ModuleNotFoundError) as error:
-                refused |= isinstance(error, GateError)
-                notes.append(f"{FORMATS[format_]} {conversion.precision} is missing: {error}")
-            else:
-                paths.append(conversion.path)
+    everything = [
+        (conversion, target)
+        for format_, precisions in TARGETS.items()
+        for precision in precisions
+        for target in TARGETED.get((format_, precision), (None,))
+        for conversion in plan([format_], [precision], folder, files.checkpoint.stem, target)
+    ]
+    for conversion, target in everything:
+        if keep and conversion.path.exists():
+            paths.append(conversion.path)
+            continue
+        words = [str(files.checkpoint), "--to", conversion.format, "--precision", conversion.precision]
+        words += ["-o", str(folder)]
+        words += ["--calibrate", str(files.calibration)] if conversion.calibrated else []
+        words += ["--for", target] if target else []
+        try:
+            ask("convert", words, console)
+        except (GateError, MissingDependencyError, ModuleNotFoundError) as error:
+            refused |= isinstance(error, GateError)
+            notes.append(f"{TITLES[conversion.format]} {conversion.precision} is missing: {error}")
+        else:
+            paths.append(conversion.path)
     return paths, notes, refused
 
 

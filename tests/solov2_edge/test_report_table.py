@@ -21,6 +21,7 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         {"stage": "instances", "quantity": "score", "worst": 0.9, "bound": 1.0},
     ]
     return {
+        "name": f"nano.{precision}.file",
         "format": format_,
         "precision": precision,
         "size_bytes": 6_540_000,
@@ -56,6 +57,12 @@ def test_a_row_holds_what_was_measured() -> None:
     assert "interpreted" not in lines[-1]
 
 
+def test_a_file_for_another_engine_is_called_so() -> None:
+    text = report_table.markdown(document(file("onnx int8"), {**file("onnx int8"), "name": "nano.int8-tensorrt.onnx"}))
+    assert "| ONNX int8 |" in text
+    assert "| ONNX int8 for TensorRT |" in text
+
+
 def test_noise_failure_and_missing_times_are_said() -> None:
     noisy = file("coreml int8", bench=None)
     noisy["verify"] |= {
@@ -84,7 +91,9 @@ def test_every_precision_that_is_offered_is_converted(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(report_table, "ask", ask)
     paths, notes, refused = report_table.convert_all(bundle(), tmp_path, Console(quiet=True), keep=True)
-    assert len(asked) == sum(map(len, TARGETS.values()))
+    assert len(asked) == sum(map(len, TARGETS.values())) + 1, "int8 ONNX is a file for CPUs and one for TensorRT"
+    assert [words[-1] for words in asked if "--for" in words] == ["cpu", "tensorrt"]
+    assert len(set(paths)) == len(paths)
     assert len(paths) == len(asked) - 2
     assert refused
     assert [note.split(" is missing: ")[0] for note in notes] == ["Core ML fp16", "Core ML palette4"]
