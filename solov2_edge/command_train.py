@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from solov2_edge.choices import parse_size
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError, require
-from solov2_edge.qat_command import add_qat_arguments, calibration_of, integer_options, network_of
+from solov2_edge.qat_command import add_qat_arguments, calibration_of, imitation, integer_options
 from solov2_edge.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -116,21 +116,19 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     spec = variant(args.variant, pictures.class_names)
     # The network learns one input size; its reference geometry must lead there too.
     spec = replace(spec, resize_box=(min(size), max(size)))
-    initial = None if checkpoint is None else _initial(checkpoint, spec)
+    start: dict[str, Any] = {"initial": None if checkpoint is None else _initial(checkpoint, spec)}
     if args.output.exists() and not args.resume and (args.output / "state.pt").exists():
         raise InputError(f"{args.output} already holds a run; add --resume to continue it or give another -o")
     counts = f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes"
     console.log(f"{counts}, {spec.name} at {size[0]}x{size[1]}")
-    network = None
     if calibration is not None and checkpoint is not None:
-        network, initial = network_of(checkpoint, spec, options, calibration, console), None
+        start = imitation(checkpoint, spec, options, calibration, console)
     result = train(
         pictures,
         spec,
         args.output,
         options,
-        initial=initial,
-        network=network,
+        **start,
         evaluate=_evaluator(args, size),
         resume=args.resume,
         licence=args.licence,

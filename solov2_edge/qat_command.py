@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from solov2_edge.console import Console
 from solov2_edge.errors import require
@@ -13,10 +13,9 @@ from solov2_edge.spec import ModelSpec
 if TYPE_CHECKING:
     from solov2_edge.checkpoint import Checkpoint
     from solov2_edge.converters.calibration import Calibration
-    from solov2_edge.qat_network import RoundedSOLOv2
     from solov2_edge.train_options import IntegerOptions, TrainOptions
 
-__all__ = ["add_qat_arguments", "calibration_of", "integer_options", "network_of"]
+__all__ = ["add_qat_arguments", "calibration_of", "imitation", "integer_options"]
 
 
 def add_qat_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,17 +63,19 @@ def integer_options(args: argparse.Namespace, checkpoint: Checkpoint, calibratio
     return IntegerOptions(args.target or DEFAULT_TARGET, checkpoint.sha256, calibration.sha256)
 
 
-def network_of(
+def imitation(
     checkpoint: Checkpoint, spec: ModelSpec, options: TrainOptions, calibration: Calibration, console: Console
-) -> RoundedSOLOv2:
-    """Return the checkpoint's network with the rounding that ``options.integers`` names."""
+) -> dict[str, Any]:
+    """Return what :func:`~solov2_edge.train.train` takes to imitate what ``options.integers`` names."""
     import torch
 
     from solov2_edge.manifest import InputContract
     from solov2_edge.qat import rounded_network
+    from solov2_edge.qat_steps import weights_on_steps
 
     assert options.integers is not None  # this is what the run is for
     batches = calibration.batches(spec, InputContract("tensor", *options.input_size))
     tracked = console.track(batches, len(calibration.pictures), "calibrating")
     pictures = (torch.from_numpy(batch) for batch in tracked)
-    return rounded_network(spec, checkpoint.state, options.integers.target, pictures)
+    network = rounded_network(spec, checkpoint.state, options.integers.target, pictures)
+    return {"network": network, "weights_of": weights_on_steps}

@@ -118,11 +118,12 @@ class RoundedSOLOv2(SOLOv2):
         Integers are made of pixels, not of normalised values: the division by the standard deviation is the weights'.
         """
         conv = self.backbone.conv1
-        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.spec.mean, self.spec.std))
         weight, bias = fold_norm(conv.get_parameter("weight"), self.backbone.bn1)
-        weight, pad = weight / std, weight.shape[-1] // 2
-        if self.rules.pixels:
-            return self._multiply(self._round("backbone.pixels", images * std), weight, bias, 2, pad)
+        pad = weight.shape[-1] // 2
+        if not self.rules.first:
+            return functional.conv2d(images, weight, bias, 2, pad)
+        mean, std = (images.new_tensor(values).view(1, 3, 1, 1) for values in (self.spec.mean, self.spec.std))
+        weight = weight / std
         # The picture itself, less one grey and surrounded by whole pixel values; what that leaves of the mean is in
         # the bias (converters/onnx_stem.py).
         around, grey = mean.round(), mean.mean().round()

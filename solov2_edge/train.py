@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -55,6 +55,7 @@ class _Run:
     epoch: int = 0
     step: int = 0
     best_ap: float | None = None
+    weights_of: Callable[[SOLOv2], Mapping[str, Tensor]] = SOLOv2.state_dict
 
 
 def train(
@@ -65,6 +66,7 @@ def train(
     *,
     initial: dict[str, Tensor] | None = None,
     network: SOLOv2 | None = None,
+    weights_of: Callable[[SOLOv2], Mapping[str, Tensor]] = SOLOv2.state_dict,
     evaluate: Evaluate | None = None,
     resume: bool = False,
     licence: str = "",
@@ -80,6 +82,7 @@ def train(
         options: every choice of the run.
         initial: weights to start from, by mmdetection names; tensors of another shape (other classes) are left fresh.
         network: what is trained, in place of a fresh ``SOLOv2(spec)``: one whose forward pass imitates an artefact.
+        weights_of: what the checkpoints keep of it.
         evaluate: measures the average every ``evaluate_every`` epochs and at the end; decides what is best.
         resume: continue from ``state.pt`` if it is there.
         licence: of the trained weights, stored in the checkpoints.
@@ -98,7 +101,7 @@ def train(
         own = model.state_dict()
         model.load_state_dict({k: v for k, v in initial.items() if k in own and own[k].shape == v.shape}, strict=False)
     model = model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # torch's stub lacks the pair
-    run = _Run(model, ModelEma(model, options.ema_decay), _optimizer(model, options))
+    run = _Run(model, ModelEma(model, options.ema_decay), _optimizer(model, options), weights_of=weights_of)
     folder.mkdir(parents=True, exist_ok=True)
     rows = _restore(run, folder, spec, options, device) if resume and (folder / STATE).is_file() else []
     samples = TrainingSet(pictures, spec, options.input_size, options.augment, options.seed, options.mask_target)
@@ -193,7 +196,7 @@ def _keep(run: _Run, folder: Path, spec: ModelSpec, options: TrainOptions, row: 
     metadata = {"epoch": str(run.epoch), "ap": str(row.get("ap", ""))}
     if options.integers is not None:
         metadata["fine_tuned_for"] = json.dumps({"precision": "int8", **asdict(options.integers)}, sort_keys=True)
-    weights = run.ema.average.state_dict()
+    weights = run.weights_of(run.ema.average)
     ap = row.get("ap")
     if ap is not None and (run.best_ap is None or ap > run.best_ap):
         run.best_ap = ap
@@ -206,7 +209,7 @@ def _keep(run: _Run, folder: Path, spec: ModelSpec, options: TrainOptions, row: 
         "step": run.step,
         "best_ap": run.best_ap,
         "model": run.model.state_dict(),
-        "ema": weights,
+        "ema": run.ema.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
     }
     save_state(folder / STATE, state, spec, options)
