@@ -38,11 +38,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 
 class Planted:
-    """A session that runs its network and then gives other outputs; see :class:`~solov2_edge.runtime.session.Session`.
-
-    Attributes:
-        network: milliseconds of each run.
-    """
+    """A session that runs its network and gives other outputs; see :class:`~solov2_edge.runtime.session.Session`."""
 
     def __init__(self, session: OrtSession, raw: RawOutputs) -> None:
         self.manifest, self.engine, self.providers = session.manifest, session.engine, session.providers
@@ -95,12 +91,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--instances", type=int, nargs="+", default=[0, 5, INSTANCES, 100])
+    parser.add_argument("--artefact", type=Path, help="another .onnx, held against no bound")
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the artefact (%(default)s)")
     args = parser.parse_args()
     frame = resized(read_frames(bundle().pictures, 1), *FULL_HD)[0]
-    geometry = fixed_geometry(*FULL_HD, *INPUT)
-    session = OrtSession(artefact(args.cache), threads=args.threads)
-    spec = session.manifest.spec
+    session = OrtSession(args.artefact or artefact(args.cache), threads=args.threads)
+    spec, contract = session.manifest.spec, session.manifest.input
+    geometry = fixed_geometry(*FULL_HD, contract.height, contract.width)
     segmenters = {
         count: Segmenter(Planted(session, planted_outputs(spec, geometry, count))) for count in args.instances
     }
@@ -126,12 +123,13 @@ def main() -> None:
                     (whole, network, 1e-3 * own["preprocess"], 1e-3 * own["decode"], 1e-3 * own["network"])
                 )
     print(f"{'1080p in':<14}{'frame ms':>9}{'network':>9}{'preprocess':>11}{'decode':>8}  frame / network (5..95 %)")
+    bounded = args.artefact is None
     for count, rows in times.items():
         table = np.array(rows)
         low, ratio, high = np.percentile(table[:, 0] / table[:, 1], (5, 50, 95)).tolist()
         own = float(np.median(table[:, 0] / table[:, 4]))
         whole, network, before, after, _ = (1e3 * np.median(table, axis=0)).tolist()
-        bound = f"  bound {BOUND}: {'met' if ratio <= BOUND else 'MISSED'}" if count == INSTANCES else ""
+        bound = f"  bound {BOUND}: {'met' if ratio <= BOUND else 'MISSED'}" if bounded and count == INSTANCES else ""
         print(
             f"{f'{count} out':<14}{whole:>9.1f}{network:>9.1f}{before:>11.1f}{after:>8.1f}  "
             f"{ratio:.3f} ({low:.2f}..{high:.2f}), over its own network {own:.3f}{bound}"
