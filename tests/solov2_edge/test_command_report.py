@@ -73,7 +73,7 @@ def test_the_document_is_what_the_verbs_say(document: dict[str, Any]) -> None:
     assert file["bench"]["ratio_to_first"]["network"]["p50"] == 1.0
     assert file["bench"]["threads"] == 1
     assert document["timing"]["machine"]["cpu"]
-    assert document["timing"]["settings"]["source"] == str(files.pictures)
+    assert document["timing"]["settings"]["source"] == [str(files.pictures)]
     assert [layer["layer"] for layer in document["sensitivity"]] == ["stem", "fpn"]
     assert "--verify-limit 1" in document["command"]
 
