@@ -10,9 +10,12 @@ from onnx import ModelProto, NodeProto
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.errors import GateError
 
-__all__ = ["Census", "check_weights", "require_integers", "take_census"]
+__all__ = ["EITHER", "NEAREST", "Census", "check_weights", "require_integers", "take_census"]
 
-HALF = 0.5 + 1e-3  # of a step; the excess allows for float32's own rounding
+# Steps between a weight and its float original, rounded to the nearest or to either side; the excess allows for
+# float32's own rounding.
+NEAREST = 0.5 + 1e-3
+EITHER = 1 + 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +66,16 @@ def require_integers(census: Census, expected: int) -> None:
         )
 
 
-def check_weights(original: ModelProto, quantised: ModelProto) -> None:
+def check_weights(original: ModelProto, quantised: ModelProto, within: float = NEAREST) -> None:
     """Refuse an 8-bit graph one of whose weights means something else than its float original.
 
     Args:
         original: the float graph.
         quantised: its QDQ form.
+        within: steps that a weight may be from the original.
 
     Raises:
-        GateError: a weight is further than half a step from the original; the message names it.
+        GateError: a weight is further from the original; the message names it.
     """
     before, after = Graph(original), Graph(quantised)
     for node in after.of_type("DequantizeLinear"):
@@ -84,5 +88,5 @@ def check_weights(original: ModelProto, quantised: ModelProto) -> None:
             raise GateError(f"the 8-bit weight {name} has no float original; nothing was written")
         units = steps.reshape(-1, *[1] * (exact.ndim - 1)).astype(np.float64)
         worst = float((np.abs(exact - integers * units) / units).max())
-        if not worst <= HALF:
+        if not worst <= within:
             raise GateError(f"the 8-bit weight {name} is {worst:.3g} steps from the float one; nothing was written")

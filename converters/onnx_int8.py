@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
 from solov2_edge.converters.damping import damped_graph
 from solov2_edge.converters.noise_gate import judge_noise
+from solov2_edge.converters.onnx_census import EITHER, check_weights
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_islands import layer_names
 from solov2_edge.converters.onnx_passes import judge, runner
 from solov2_edge.converters.onnx_quantise import FORMS, count_for, quantise
+from solov2_edge.converters.onnx_rounding import on_steps, with_weights
 from solov2_edge.converters.onnx_stem import stem_by_pixel_groups
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.converters.value_ranges import ValueCounts
 
 __all__ = ["Int8Builder", "int8_builder", "judge_int8"]
 
+# target -> how many of the first layers stay float. Pictures of faint contrast are wiped out by 8 bits that a zero in
+# the middle shares out over all pixel values; for CPUs the first layer takes the pixels as they are.
+FLOAT_FIRST = {"cpu": 0, "tensorrt": 1}
+EVERY = 4  # every so many-th calibration picture is what weights are rounded by
 STEM_BOUND = "fp16"  # precision whose bound holds for a picture surrounded by whole pixel values
 
 
@@ -33,7 +41,9 @@ class Int8Builder:
         prepared: the float32 graph in the form of the target.
         counts: of its values.
         target: ``"cpu"`` or ``"tensorrt"``.
-        layers: that can be kept float, in the order they run.
+        layers: that can be kept float, in the order they run; those that always are do not count.
+        islands: layers that always are float.
+        weights: by name, on the steps they are rounded to; see :mod:`solov2_edge.converters.weight_rounding`.
         batches: gives the calibration inputs, the same ones at each call.
     """
 
@@ -41,6 +51,8 @@ class Int8Builder:
     counts: Mapping[str, ValueCounts]
     target: str
     layers: tuple[str, ...]
+    islands: frozenset[str]
+    weights: Mapping[str, NDArray[np.float32]]
     batches: Callable[[], Iterable[NDArray[Any]]]
 
     def build(self, keep_float: frozenset[str] = frozenset(), *, method: str | None = None) -> ModelProto:
@@ -50,7 +62,11 @@ class Int8Builder:
         """
         if keep_float == frozenset(self.layers):
             return self.prepared
-        return quantise(self.prepared, self.counts, self.target, keep_float=keep_float, method=method)
+        kept = keep_float | self.islands
+        moved = with_weights(self.prepared, self.weights, kept)
+        result = quantise(moved, self.counts, self.target, keep_float=kept, method=method)
+        check_weights(self.prepared, result, EITHER)
+        return result
 
     def judge(self, quantised: ModelProto, stage: str = "going to int8") -> dict[str, float]:
         """Compare an 8-bit graph with its float original; see :func:`judge_int8`."""
@@ -65,7 +81,7 @@ def int8_builder(
     *,
     log: Callable[[str], None] | None = None,
 ) -> Int8Builder:
-    """Bring a float32 graph into the form of ``target``, gated step by step, and calibrate it.
+    """Bring a float32 graph into the form of ``target``, gated step by step, calibrate it and round its weights.
 
     Raises:
         InputError: there are no calibration pictures.
@@ -77,7 +93,13 @@ def int8_builder(
             _judge_stem(graph, probes)
         elif graph.SerializeToString() != before.SerializeToString():
             judge(graph, probes, f"the pass {step.__name__}", "fp32")
-    return Int8Builder(graph, count_for(graph, batches(), log=log), target, tuple(layer_names(Graph(graph))), batches)
+    counts, layers = count_for(graph, batches(), log=log), layer_names(Graph(graph))
+    islands = frozenset(layers[: FLOAT_FIRST[target]])
+    nearest = quantise(graph, counts, target, keep_float=islands)
+    weights = on_steps(graph, nearest, islice(batches(), None, None, EVERY))
+    if log is not None:
+        log(f"rounded {len(weights)} weights by what their layers compute of the pictures")
+    return Int8Builder(graph, counts, target, tuple(layers[len(islands) :]), islands, weights, batches)
 
 
 def _judge_stem(graph: ModelProto, probes: Probes) -> None:

@@ -1,4 +1,4 @@
-"""The bundled model's 8-bit ONNX files on its validation pictures, which took no part in choosing anything."""
+"""The bundled model's 8-bit ONNX files, for CPUs and for TensorRT, on validation pictures that chose nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from solov2_edge.runtime import load
 from solov2_edge.runtime.evaluate import evaluate
 
 MAX_DROP = 0.5  # points of AP
-TENSORRT_DROP = 1.0  # int8 alone, without mixed precision: half the levels behind a ReLU are unused
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +49,7 @@ def test_int8_keeps_the_accuracy(exported, mask_ap):
     exact = mask_ap(exported["fp32"])
     assert exact > 53
     assert mask_ap(exported["cpu"]) > exact - MAX_DROP
-    assert mask_ap(exported["tensorrt"]) > exact - TENSORRT_DROP
+    assert mask_ap(exported["tensorrt"]) > exact - MAX_DROP
     assert exported["cpu"].stat().st_size < 0.3 * exported["fp32"].stat().st_size
 
 
