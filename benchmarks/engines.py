@@ -2,8 +2,11 @@
 
 Run with ``python benchmarks/engines.py``; converting takes some minutes and needs the conversion extras. Files go into
 a temporary folder, or with ``--folder DIR`` into one that a later run uses again. Prints medians and the fastest run
-in milliseconds, ratios to ONNX Runtime float32 of the same run, sizes, and how far outputs are from it. Outputs are
-checked after timing: float32 and float16 by their largest difference, integers by their signal to noise.
+in milliseconds, sizes, how many times float32's speed each has, and how far outputs are from ONNX Runtime's float32.
+Speed is compared round by round, each contender with the float32 file of its own format and with ONNX Runtime's: the
+median of the rounds' ratios stands with the quarter of the rounds below and above. Before each turn there is a pause,
+because the threads of the last contender go on spinning in the way of the next. Outputs are checked after timing:
+float32 and float16 by their largest difference, integers by their signal to noise.
 """
 
 # ruff: noqa: E402  (the thread count must stand before NumPy loads its BLAS)
@@ -65,12 +68,23 @@ class Contender:
     precision: str
     path: Path
     session: Session
-    milliseconds: list[float]
+    milliseconds: dict[int, float]  # by round: slow ones sit most rounds out
+
+    @property
+    def times(self) -> list[float]:
+        """Return the times of all runs in ms."""
+        return list(self.milliseconds.values())
 
     @property
     def median(self) -> float:
         """Return the median time of a run in ms."""
-        return float(np.median(self.milliseconds))
+        return float(np.median(self.times))
+
+    def speed(self, base: Contender) -> str:
+        """Return how many times as fast as ``base`` this is: median and quarters over the rounds both ran in."""
+        shared = self.milliseconds.keys() & base.milliseconds.keys()
+        low, middle, high = np.percentile([base.milliseconds[r] / self.milliseconds[r] for r in shared], [25, 50, 75])
+        return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
 def converted(folder: Path, calibration: Path, wanted: list[str]) -> list[tuple[str, Path]]:
@@ -111,7 +125,7 @@ def interleave(contenders: list[Contender], batches: list[NDArray[Any]], rounds:
             start = time.perf_counter()
             contender.session.run(batches[number % len(batches)])
             if number >= 0:
-                contender.milliseconds.append(1000 * (time.perf_counter() - start))
+                contender.milliseconds[number] = 1000 * (time.perf_counter() - start)
 
 
 def differences(raw: RawOutputs, exact: RawOutputs) -> tuple[list[float], list[float]]:
@@ -146,7 +160,7 @@ def compare(artefacts: list[tuple[str, Path]], threads: int, rounds: int) -> Non
     contenders = []
     for precision, path in artefacts:
         session = ENGINES[path.suffix[1:]](path, threads=threads)
-        contenders.append(Contender(path.name.partition(".")[2], precision, path, session, []))
+        contenders.append(Contender(path.name.partition(".")[2], precision, path, session, {}))
     spec = contenders[0].session.manifest.spec
     batches = []
     for picture in list_pictures(bundle().pictures):
@@ -155,10 +169,13 @@ def compare(artefacts: list[tuple[str, Path]], threads: int, rounds: int) -> Non
     machine = read_machine()
     print(f"{machine.cpu}, {machine.usable_cores} cores, load {machine.load}, {threads} threads, {versions()}")
     interleave(contenders, batches, rounds)
-    base = next(each for each in contenders if each.name == "fp32.onnx")
+    print(f"load {read_machine().load} when timing ended")
+    floats = {each.path.suffix: each for each in contenders if each.precision == "fp32"}
+    base = floats[".onnx"]
     exact = [base.session.run(batch) for batch in batches]
     print(
-        f"{'network only':<22}{'median':>8}{'best':>8}{'ratio':>7}{'MB':>7}   scores, kernels, features; what runs it"
+        f"{'network only':<20}{'median':>8}{'best':>8}{'MB':>6}{'x own float32':>19}{'x ONNX float32':>19}"
+        "   scores, kernels, features; what runs it"
     )
     faults = []
     for each in contenders:
@@ -168,8 +185,9 @@ def compare(artefacts: list[tuple[str, Path]], threads: int, rounds: int) -> Non
         bound = LARGEST_DIFFERENCE.get(each.precision)
         shown = ", ".join(f"{v:.0e}" for v in largest) if bound else ", ".join(f"{v:.0f} dB" for v in decibels)
         print(
-            f"{each.name:<22}{each.median:8.1f}{min(each.milliseconds):8.1f}{each.median / base.median:7.2f}"
-            f"{each.path.stat().st_size / 1e6:7.2f}   {shown}; {', '.join(each.session.providers)}",
+            f"{each.name:<20}{each.median:8.1f}{min(each.times):8.1f}{each.path.stat().st_size / 1e6:6.2f}"
+            f"{each.speed(floats[each.path.suffix]):>19}{each.speed(base):>19}"
+            f"   {shown}; {', '.join(each.session.providers)}",
             flush=True,
         )
         if not (max(largest) <= bound if bound else min(decibels) >= LEAST_DECIBELS):

@@ -23,6 +23,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 
 from solov2_edge.bundled import bundle
 from solov2_edge.checkpoint import load_model
@@ -36,13 +37,16 @@ from solov2_edge.converters.value_ranges import METHODS
 from solov2_edge.manifest import InputContract
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime import load
+from solov2_edge.runtime.bench import PAUSE_SECONDS
 from solov2_edge.runtime.evaluate import evaluate
+from solov2_edge.runtime.machine import read_machine
 from solov2_edge.variants import variant
 
 SIDE = 448  # pixels; the size the bundled model was trained at
 VALIDATION = Path(__file__).resolve().parent.parent / "tests" / "data" / "nuclei_val"
 LIMIT = 48  # further pictures evaluated
 WANTED = 2.5  # times float32's speed that int8 is to reach
+Times = dict[str, NDArray[np.float64]]  # milliseconds, one per round
 FILES = {"fp32": {}, "int8 cpu": {"target": "cpu"}, "int8 tensorrt": {"target": "tensorrt"}}
 
 
@@ -67,31 +71,42 @@ def opened(path: Path, threads: int, prefix: str = "") -> onnxruntime.InferenceS
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
-def times(paths: Mapping[str, Path], threads: int, rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Return median milliseconds of each network, run in turns, each after an untimed run of its own."""
+def times(paths: Mapping[str, Path], threads: int, rounds: int, clock: Callable[[], float]) -> Times:
+    """Return milliseconds of each network and round, run in turns, each after a pause and an untimed run of its own.
+
+    Without the pause the threads of the last network, which go on spinning, take cores from the next.
+    """
     sessions = {name: opened(path, threads) for name, path in paths.items()}
     feed = {"image": drawn_frame(SIDE, SIDE)[None]}
     taken = defaultdict(list)
     for _ in range(rounds):
         for name, session in sessions.items():
+            time.sleep(PAUSE_SECONDS)
             session.run(None, feed)
             start = clock()
             session.run(None, feed)
             taken[name].append((clock() - start) * 1e3)
-    return {name: float(np.median(values)) for name, values in taken.items()}
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+def ratio(taken: Times, name: str) -> str:
+    """Return float32's time over that of ``name``, round by round: the median, and a quarter below and above."""
+    low, middle, high = np.percentile(taken["fp32"] / taken[name], [25, 50, 75])
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
 def compare(paths: Mapping[str, Path], threads: int, rounds: int) -> None:
     """Print sizes and times, and float32's time over each."""
+    before = read_machine().load
     wall, processor = times(paths, threads, rounds, time.perf_counter), times(paths, 1, rounds, time.process_time)
     print(
-        f"{'':<14} {'MB':>6} {f'{threads} threads, ms':>15} {'ratio':>6} {'processor, 1 thread, ms':>24} {'ratio':>6}"
+        f"{'':<14} {'MB':>6} {f'{threads} threads, ms':>15} {'ratio':>17} {'processor, 1 thread, ms':>24} {'ratio':>17}"
     )
     for name, path in paths.items():
-        ratios = wall["fp32"] / wall[name], processor["fp32"] / processor[name]
-        size = path.stat().st_size / 1e6
-        print(f"{name:<14} {size:6.1f} {wall[name]:15.1f} {ratios[0]:6.2f} {processor[name]:24.1f} {ratios[1]:6.2f}")
-    print(f"wanted of int8 cpu: {WANTED} on {threads} threads")
+        size, ratios = path.stat().st_size / 1e6, (ratio(wall, name), ratio(processor, name))
+        medians = np.median(wall[name]), np.median(processor[name])
+        print(f"{name:<14} {size:6.1f} {medians[0]:15.1f} {ratios[0]:>17} {medians[1]:24.1f} {ratios[1]:>17}")
+    print(f"wanted of int8 cpu: {WANTED} on {threads} threads; load {before} before and {read_machine().load} after")
     feed, options = drawn_frame(SIDE, SIDE)[None], onnxruntime.SessionOptions()
     outputs = {name: runner(onnx.load(path), options, name)(feed) for name, path in paths.items()}
     for name in paths:
