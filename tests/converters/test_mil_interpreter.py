@@ -54,6 +54,16 @@ def test_segments_a_frame_the_export_never_saw(exported, frame):
     assert np.ptp(raw.kernels) > 0.5
 
 
+def test_streams_give_what_calls_give(exported, frame):
+    frames = [frame, frame[::-1], frame[:, ::-1]]
+    with load(exported.path, score_threshold=0.05) as segment:
+        for result, one in zip(segment.stream(frames), frames, strict=True):
+            wanted = segment(one)
+            assert len(wanted) > 0
+            np.testing.assert_array_equal(result.instances.scores, wanted.scores)
+            np.testing.assert_array_equal(result.instances.boxes, wanted.boxes)
+
+
 def test_load_has_the_runtime_s_options(exported):
     assert signature(load) == signature(runtime_load)
     for options, message in [
