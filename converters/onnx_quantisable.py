@@ -42,8 +42,9 @@ class OnnxQuantisable:
         graph = Graph(builder.prepared)
         work = layer_work(graph)
         planned = make_plan(graph).convolutions
-        self._runs = Counter(layer_of(conv) for conv in graph.of_type("Conv") if conv.output[0] in planned)
-        self.layers = tuple(Layer(name, work[name], self._runs[name]) for name in builder.layers)
+        runs = Counter(layer_of(conv) for conv in graph.of_type("Conv") if conv.output[0] in planned)
+        self._convolutions = runs.total()
+        self.layers = tuple(Layer(name, work[name], runs[name]) for name in builder.layers)
         self.facts: dict[str, Any] = {"target": builder.target, "method": METHOD_FOR[builder.target]}
 
     def build(self, keep_float: frozenset[str] = frozenset()) -> bytes:
@@ -54,4 +55,5 @@ class OnnxQuantisable:
 
     def still_int8(self, keep_float: frozenset[str]) -> bool:
         """Tell whether at least half of the convolutions are integer."""
-        return sum(self._runs[name] for name in keep_float) <= ENOUGH * self._runs.total()
+        integer = sum(layer.runs for layer in self.layers if layer.name not in keep_float)
+        return integer >= ENOUGH * self._convolutions
