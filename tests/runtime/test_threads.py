@@ -16,8 +16,9 @@ from solov2_edge.runtime.fake import FakeSession
 from solov2_edge.runtime.threads import ORT_CONFIG, one_blas_thread, ort_threads, parse_cpu_list
 
 
-def blas_threads() -> set[int]:
-    return {library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info()}
+def blas_threads() -> int:
+    """Return the most threads of any BLAS: OpenCV may bring one that has a single one."""
+    return max(library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info())
 
 
 @pytest.fixture
@@ -28,16 +29,16 @@ def _two_blas_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_two_blas_threads")
 def test_blas_has_one_thread_inside_and_its_own_number_after() -> None:
-    assert blas_threads() == {2}, "this numpy's BLAS is none that threadpoolctl knows"
+    assert blas_threads() == 2, "this numpy's BLAS is none that threadpoolctl knows"
     with one_blas_thread():
-        assert blas_threads() == {1}
+        assert blas_threads() == 1
         with one_blas_thread():
-            assert blas_threads() == {1}
-        assert blas_threads() == {1}
-    assert blas_threads() == {2}
+            assert blas_threads() == 1
+        assert blas_threads() == 1
+    assert blas_threads() == 2
     with pytest.raises(ZeroDivisionError), one_blas_thread():
         _ = 1 / 0
-    assert blas_threads() == {2}
+    assert blas_threads() == 2
 
 
 @pytest.mark.parametrize("first", ["leaves first", "leaves last"])
@@ -55,7 +56,7 @@ def test_threads_inside_at_once_leave_the_number_as_it_was(first: str) -> None:
     for thread, event in zip(inside, entered, strict=True):
         thread.start()
         assert event.wait(5)
-    assert blas_threads() == {1}
+    assert blas_threads() == 1
     for index in (0, 1) if first == "leaves first" else (1, 0):
         leave[index].set()
         inside[index].join()
@@ -66,7 +67,7 @@ def test_threads_inside_at_once_leave_the_number_as_it_was(first: str) -> None:
 def test_decoding_takes_one_blas_thread(
     tiny_manifest: Manifest, tiny_raw: RawOutputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[set[int]] = []
+    seen: list[int] = []
     decode = segmenter.decode  # type: ignore[attr-defined]
 
     def watched(*arguments: Any) -> Any:
@@ -76,8 +77,8 @@ def test_decoding_takes_one_blas_thread(
     monkeypatch.setattr(segmenter, "decode", watched)
     segment = Segmenter(FakeSession(tiny_manifest, tiny_raw))
     segment(np.zeros((64, 96, 3), np.uint8))
-    assert seen == [{1}]
-    assert blas_threads() == {2}
+    assert seen == [1]
+    assert blas_threads() == 2
 
 
 def topology(root: Path, siblings: dict[int, str]) -> Path:
