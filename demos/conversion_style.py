@@ -31,7 +31,7 @@ figcaption i { display: inline-block; width: .75em; height: .75em; border-radius
 figcaption .first { background: rgb(213, 94, 0); } figcaption .second { background: rgb(86, 180, 233); }
 .forest, .plot { display: grid; grid-template-columns: minmax(6.6rem, 9.5rem) 1fr 4.6rem; gap: .4rem 1rem;
   align-items: center; padding: .42rem 0; font-size: .94rem; }
-.plot.layer { grid-template-columns: minmax(8rem, 20rem) 1fr 8.6rem; }
+.plot.layer { grid-template-columns: minmax(8rem, 20rem) 1fr 10.5rem; }
 .plot > span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .forest em, .plot em { font-style: normal; text-align: right; }
 .plot em small { display: block; color: var(--soft); font-size: .8rem; line-height: 1.2; }
