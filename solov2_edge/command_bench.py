@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("models", nargs="*", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints")
     parser.add_argument(
-        "--source", nargs="+", type=Path, default=[], metavar="FILE",
-        help="videos, pictures or folders, each measured by itself (default: the bundled pictures)",
+        "--source", action="append", type=Path, default=[], metavar="FILE",
+        help="video, picture or folder (default: the bundled pictures); given again, another line of each table",
     )  # fmt: skip
     parser.add_argument("--frames", type=int, default=30, metavar="N", help="use the first N of the source (30)")
     parser.add_argument(

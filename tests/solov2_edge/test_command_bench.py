@@ -113,14 +113,15 @@ def test_every_thread_count_and_frame_size_is_a_line(models: Any, capsys: pytest
 
 def test_every_source_is_a_line(models: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cv2.imwrite(str(tmp_path / "other.png"), np.zeros((60, 80, 3), np.uint8))
-    words = [*models("3.onnx"), str(tmp_path / "other.png"), str(tmp_path / "frame.png"), *QUICK]
+    more = (str(tmp_path / name) for name in ("other.png", "frame.png"))
+    words = [*QUICK, *(word for path in more for word in ("--source", path)), *models("3.onnx")]
     assert bench(*words, "--json") == 0
     document = json.loads(capsys.readouterr().out)
-    assert [entry["source"] for entry in document["results"]] == ["frame.png", "other.png"], "each once"
-    assert document["settings"]["source"] == [str(tmp_path / name) for name in ("frame.png", "other.png")]
+    assert [entry["source"] for entry in document["results"]] == ["other.png", "frame.png"], "each once"
+    assert document["settings"]["source"] == [str(tmp_path / name) for name in ("other.png", "frame.png")]
     assert bench(*words) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[2:4] for line in lines[3:5]] == [["frame.png", "60x80"], ["other.png", "60x80"]]
+    assert [line.split()[2:4] for line in lines[3:5]] == [["other.png", "60x80"], ["frame.png", "60x80"]]
 
 
 def test_streams_on_request(models: Any, capsys: pytest.CaptureFixture[str]) -> None:
