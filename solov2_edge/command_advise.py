@@ -142,12 +142,13 @@ def _measure(models: Sequence[Path], args: argparse.Namespace, console: Console)
 
     wanted = {
         "models": models,
-        "source": args.images,
+        "source": [args.images],
         "frames": FRAMES,
         "warm_up": WARM_UP,
         "repeats": None,
         "instances": [],
         "masks": "crops",
+        "stream": None,
         "input_size": None,
         "threads": None if args.threads is None else [args.threads],
     }
