@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,6 +15,7 @@ from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.masks import CroppedMasks
 from solov2_edge.runtime.matrix_nms import pack
 from solov2_edge.runtime.preprocess import Geometry
+from solov2_edge.runtime.quarter_masks import logit_bound
 from solov2_edge.runtime.session import DecodedOutputs
 from solov2_edge.runtime.upscale import axis_table, upscale_mask
 from solov2_edge.spec import ModelSpec
@@ -78,7 +78,7 @@ def decoded_instances(
             "convert the checkpoint again at a higher precision"
         )
     threshold = options.mask_threshold
-    boxes = pack(logits > np.float32(math.log(threshold / (1 - threshold)))).boxes
+    boxes = pack(logits > logit_bound(threshold)).boxes
     vertical = axis_table(outputs.masks.shape[1], geometry.resized_height, geometry.frame_height)
     horizontal = axis_table(outputs.masks.shape[2], geometry.resized_width, geometry.frame_width)
     found = [upscale_mask(mask, box, vertical, horizontal, threshold) for mask, box in zip(logits, boxes, strict=True)]
