@@ -18,7 +18,7 @@ from solov2_edge.runtime.threads import ORT_CONFIG, one_blas_thread, ort_threads
 
 def blas_threads() -> int:
     """Return the most threads of any BLAS: OpenCV may bring one that has a single one."""
-    return max(library["num_threads"] for library in ThreadpoolController().select(user_api="blas").info())
+    return max(int(library["num_threads"]) for library in ThreadpoolController().select(user_api="blas").info())
 
 
 @pytest.fixture
