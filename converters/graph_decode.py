@@ -10,10 +10,8 @@ which float16 cannot hold.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from torch.nn import functional
 
 from solov2_edge.errors import require
 from solov2_edge.manifest import GraphDecode
+from solov2_edge.runtime.quarter_masks import logit_bound
 from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
 from solov2_edge.spec import ModelSpec
 
@@ -52,7 +51,7 @@ class GraphDecoder(nn.Module):
             f"got {decode.max_candidates}",
         )
         self.spec, self.decode = spec, decode
-        self.bound = float(np.float32(math.log(decode.mask_threshold / (1 - decode.mask_threshold))))
+        self.bound = float(logit_bound(decode.mask_threshold))
         self.eval()
 
     def forward(self, class_scores: Tensor, kernels: Tensor, mask_features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
