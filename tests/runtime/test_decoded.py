@@ -152,7 +152,11 @@ def test_outputs_of_another_form_are_refused(labels: Any, masks: Any) -> None:
 def test_an_engines_arrays_become_outputs(manifest: Manifest, decoded: DecodedOutputs) -> None:
     assert output_shapes(manifest) == ((3,), (3,), (3, 16, 24))
     assert output_is_whole(manifest) == (False, True, False)
-    arrays = [decoded.scores[None].astype(np.float16), decoded.labels.astype(np.int64), decoded.masks]
+    arrays: list[np.ndarray[Any, Any]] = [
+        decoded.scores[None].astype(np.float16),
+        decoded.labels.astype(np.int64),
+        decoded.masks,
+    ]
     outputs = engine_outputs(arrays, manifest)
     assert isinstance(outputs, DecodedOutputs)
     np.testing.assert_allclose(outputs.scores, decoded.scores, atol=1e-3)
