@@ -73,12 +73,6 @@ class Graph:
             }
         return self._shapes.get(name)
 
-    def same_shape(self, name: str, other: str) -> None:
-        """Note that the new value ``name`` has the shape of ``other``."""
-        shape = self.shape(other)
-        if self._shapes is not None and shape is not None:
-            self._shapes[name] = shape
-
     @staticmethod
     def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
         """Return the value of an attribute."""

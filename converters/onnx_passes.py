@@ -18,7 +18,7 @@ from onnx import ModelProto
 
 from solov2_edge.converters.damping import damped_graph
 from solov2_edge.converters.half import rounded_everywhere, to_half
-from solov2_edge.converters.onnx_rewrites import fold_division, resize_sums_once, split_constant_channels
+from solov2_edge.converters.onnx_rewrites import fold_division, split_constant_channels
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.errors import GateError
 from solov2_edge.runtime.session import RawOutputs
@@ -51,7 +51,6 @@ def passes_for(precision: str) -> tuple[GraphPass, ...]:
     passes = [
         GraphPass("stripping the exporter's notes", strip_notes, "fp32"),
         GraphPass("taking coordinates out of convolutions", split_constant_channels, "fp32"),
-        GraphPass("adding before resizing", resize_sums_once, "fp32"),
         GraphPass("folding the division of pixels", fold_division, "fp32"),
     ]
     if precision == "fp16":

@@ -1,19 +1,18 @@
 """Exact rewritings of an exported ONNX graph that save every engine work, at float32 as at int8.
 
-Each is linear algebra: convolution, bilinear resizing and addition commute, so work moves to where there is less of
-it. Results change by float32 rounding only, which the parity check after each pass bounds.
+Each is linear algebra: a convolution of a sum is the sum of convolutions. Results change by float32 rounding only,
+which the parity check after each pass bounds. What serves every format is rewritten before the export, in
+:mod:`solov2_edge.converters.traceable`.
 """
 
 from __future__ import annotations
-
-from collections import Counter
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from solov2_edge.converters.onnx_graph import Graph
 
-__all__ = ["fold_division", "resize_sums_once", "split_constant_channels"]
+__all__ = ["fold_division", "split_constant_channels"]
 
 
 def split_constant_channels(model: ModelProto) -> ModelProto:
@@ -70,56 +69,3 @@ def fold_division(model: ModelProto) -> ModelProto:
         new.input[0], new.input[1] = division.input[0], name
         graph.replace(conv, [new])
     return graph.finish()
-
-
-def resize_sums_once(model: ModelProto) -> ModelProto:
-    """Add maps before they are resized instead of after: up(a) + up(b) = up(a + b).
-
-    The mask feature branch brings three levels from 1/8 to 1/4 scale and adds them there.
-    """
-    graph = Graph(model)
-    while any(_merge(graph, outer) for outer in graph.of_type("Add")):
-        pass
-    return graph.finish()
-
-
-def _merge(graph: Graph, outer: NodeProto) -> bool:
-    """Rewrite Add(Add(x, up(a)), up(b)) to Add(x, up(Add(a, b))), the terms of either Add in any order."""
-    for inner_name, second_name in (outer.input, outer.input[::-1]):
-        inner, second = graph.producer(inner_name), graph.producer(second_name)
-        if inner is None or inner.op_type != "Add" or graph.uses(inner_name) != 1:
-            continue
-        for other, first_name in (inner.input, inner.input[::-1]):
-            first = graph.producer(first_name)
-            if not _same_resize(graph, first, second):
-                continue
-            assert first is not None  # or the two would not be the same
-            assert second is not None
-            total = f"{outer.output[0]}_to_resize"
-            graph.same_shape(total, first.input[0])
-            merged = NodeProto()
-            merged.CopyFrom(first)
-            merged.input[0] = total
-            graph.replace(
-                outer,
-                [
-                    helper.make_node("Add", [first.input[0], second.input[0]], [total], name=total),
-                    merged,
-                    helper.make_node("Add", [other, first_name], [outer.output[0]], name=outer.name),
-                ],
-            )
-            graph.remove(first, second, inner)
-            return True
-    return False
-
-
-def _same_resize(graph: Graph, first: NodeProto | None, second: NodeProto | None) -> bool:
-    """Tell whether two nodes, nobody else's, resize maps of one size to one size in one bilinear way."""
-    nodes = [first, second]
-    if any(n is None or n.op_type != "Resize" or graph.attribute(n, "mode") != b"linear" for n in nodes):
-        return False
-    resizes = [node for node in nodes if node is not None]
-    settings = [Counter(attribute.SerializeToString() for attribute in node.attribute) for node in resizes]
-    shapes = [(graph.shape(node.input[0]), graph.shape(node.output[0])) for node in resizes]
-    alone = all(graph.uses(node.output[0]) == 1 for node in resizes)
-    return alone and settings[0] == settings[1] and shapes[0] == shapes[1] and None not in shapes[0]

@@ -148,19 +148,24 @@ class Traceable(nn.Module):
         return self.cells(logits).sigmoid(), self.cells(kernels)
 
     def _mask_features(self, pyramid: tuple[Tensor, ...]) -> Tensor:
-        """Return the (1, E, H / 4, W / 4) mask features of P2..P5, with constant coordinates on P5."""
+        """Return the (1, E, H / 4, W / 4) mask features of P2..P5, with constant coordinates on P5.
+
+        The model resizes three levels from 1/8 to 1/4 and adds them there. Resizing is linear: here they are added
+        first and resized once.
+        """
         branch = self.network.mask_head.mask_feature_head
-        total: Tensor | None = None
-        for level, x in enumerate(pyramid[:4]):
-            if level == 3:
-                x = torch.cat([x, self.get_buffer("mask_coordinates")], dim=1)
-            steps = branch.convs_all_levels[level]
-            for step in range(max(level, 1)):
-                x = steps.get_submodule(f"conv{step}")(x)
-                if level > 0:
+        p2, p3, p4, p5 = pyramid[:4]
+        p5 = torch.cat([p5, self.get_buffer("mask_coordinates")], dim=1)
+        levels = []
+        for steps, x in zip(branch.convs_all_levels, (p2, p3, p4, p5), strict=True):
+            for step, convolution in enumerate(steps.children()):
+                if step > 0:
                     x = resize(x, x.shape[-2] * 2, x.shape[-1] * 2)
-            total = x if total is None else total + x
-        features: Tensor = branch.conv_pred(total)
+                x = convolution(x)
+            levels.append(x)
+        fine, *coarse = levels
+        total = coarse[0] + coarse[1] + coarse[2]
+        features: Tensor = branch.conv_pred(fine + resize(total, *fine.shape[-2:]))
         return features
 
 

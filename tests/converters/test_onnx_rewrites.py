@@ -1,10 +1,9 @@
 import numpy as np
 import onnx
-import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from solov2_edge.converters.onnx_graph import Graph
-from solov2_edge.converters.onnx_rewrites import fold_division, resize_sums_once, split_constant_channels
+from solov2_edge.converters.onnx_rewrites import fold_division, split_constant_channels
 
 RNG = np.random.default_rng(7)
 
@@ -35,40 +34,6 @@ def test_a_concatenation_of_two_maps_stays(graphs):
     assert graphs.operators(split_constant_channels(model)) == ["Concat", "Conv"]
 
 
-def sums(graphs, order):
-    """x + up(a) + up(b) + up(c), the terms of each addition in one of two orders."""
-    up = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    nodes = [helper.make_node("Resize", [name, "", "", "size"], [f"up_{name}"], **up) for name in "abc"]
-    total = "x"
-    for name in "abc":
-        terms = [total, f"up_{name}"]
-        nodes.append(helper.make_node("Add", terms[::order], [f"with_{name}"]))
-        total = f"with_{name}"
-    constants = {"size": np.array([1, 2, 8, 6])}
-    return graphs.made(
-        nodes,
-        constants,
-        {"x": [1, 2, 8, 6], "a": [1, 2, 4, 3], "b": [1, 2, 4, 3], "c": [1, 2, 4, 3]},
-        total,
-        (1, 2, 8, 6),
-    )
-
-
-@pytest.mark.parametrize("order", [1, -1])
-def test_sums_are_resized_once(graphs, order):
-    model = sums(graphs, order)
-    inputs = {"x": values(1, 2, 8, 6), **{name: values(1, 2, 4, 3) for name in "abc"}}
-    rewritten = resize_sums_once(model)
-    assert sorted(graphs.operators(rewritten)) == ["Add", "Add", "Add", "Resize"]
-    np.testing.assert_allclose(graphs.run(rewritten, inputs), graphs.run(model, inputs), atol=1e-5)
-
-
-def test_maps_of_different_sizes_are_not_added_before(graphs):
-    model = sums(graphs, 1)
-    model.graph.input[1].CopyFrom(helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 2, 2, 2]))
-    assert graphs.operators(resize_sums_once(model)).count("Resize") == 2
-
-
 def test_division_folds_into_the_first_convolution(graphs):
     nodes = [
         helper.make_node("Sub", ["x", "mean"], ["centred"]),
@@ -88,5 +53,5 @@ def test_an_export_has_round_channels_and_one_last_resize(plain):
     graph = Graph(onnx.load(plain.path))
     convolutions = [c for c in graph.of_type("Conv") if not graph.is_constant(c.input[0])]
     assert {graph.constant(c.input[1]).shape[1] % 4 for c in convolutions[1:]} == {0}
-    assert sum(graph.shape(r.output[0])[2:] == (16, 24) for r in graph.of_type("Resize")) == 2  # of FPN and the sum
+    assert sum(graph.shape(r.output[0])[2:] == (16, 24) for r in graph.of_type("Resize")) == 2  # of FPN and masks
     assert not graph.of_type("Div")

@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
+from solov2_edge.converters import traceable as module
 from solov2_edge.converters.parity import differences, model_outputs, normalised
 from solov2_edge.converters.traceable import Traceable
 from solov2_edge.errors import InputError
+from solov2_edge.layers import resize
 from solov2_edge.manifest import InputContract
 
 
@@ -45,3 +47,12 @@ def test_coordinates_are_constants_of_the_size(specs, make_model):
 def test_an_unknown_lowering_is_refused(specs, make_model):
     with pytest.raises(InputError, match="native, lowered"):
         Traceable(make_model(specs["plain"]), InputContract("image", 64, 96), "magic")
+
+
+def test_levels_of_the_mask_branch_are_added_before_one_last_resize(specs, make_model, monkeypatch):
+    resized = []
+    monkeypatch.setattr(module, "resize", lambda x, *size: resized.append(size) or resize(x, *size))
+    traceable = Traceable(make_model(specs["plain"]), InputContract("image", 64, 96))
+    resized.clear()
+    traceable.run(np.zeros((1, 64, 96, 3), np.uint8))
+    assert resized.count((16, 24)) == 1
