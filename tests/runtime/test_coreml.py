@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError
 from solov2_edge.manifest import METADATA_KEY, InputContract, Manifest, manifest_path, sha256_of, size_of
 from solov2_edge.runtime import coreml, load
+from solov2_edge.runtime.contract import undecoded
 from solov2_edge.runtime.coreml import CoremlSession
 from solov2_edge.runtime.session import RawOutputs
 
@@ -158,7 +159,7 @@ def test_image_goes_in_as_a_picture_and_raw_outputs_come_out(
     mac: FakeMac, package: Callable[..., Path], tiny_raw: RawOutputs, sidecar: bool
 ) -> None:
     with CoremlSession(package(sidecar=sidecar)) as session:
-        raw = session.run(GREY)
+        raw = undecoded(session.run(GREY))
         assert session.engine == "Core ML, coremltools 9.9"
     np.testing.assert_array_equal(raw.class_scores, tiny_raw.class_scores)
     np.testing.assert_allclose(raw.mask_features, tiny_raw.mask_features + np.float32(0.1))
@@ -174,7 +175,7 @@ def test_tensor_goes_in_as_an_array(
     FakeMac(manifest, tiny_raw).install(monkeypatch)
     monkeypatch.setitem(sys.modules, "PIL", None)  # and needs no Pillow
     with CoremlSession(package(manifest)) as session:
-        raw = session.run(np.full((1, 3, 64, 96), 0.5, np.float32))
+        raw = undecoded(session.run(np.full((1, 3, 64, 96), 0.5, np.float32)))
     np.testing.assert_allclose(raw.mask_features, tiny_raw.mask_features + np.float32(0.0005))
 
 

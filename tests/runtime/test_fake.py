@@ -7,6 +7,7 @@ import pytest
 
 from solov2_edge.errors import InputError
 from solov2_edge.manifest import Manifest
+from solov2_edge.runtime.contract import undecoded
 from solov2_edge.runtime.fake import FakeSession
 from solov2_edge.runtime.session import RawOutputs, Session
 
@@ -32,7 +33,7 @@ def test_replays_a_sequence_and_starts_over(tiny_manifest: Manifest, tiny_raw: R
 
 def test_asks_a_function_with_the_batch(tiny_manifest: Manifest, tiny_raw: RawOutputs) -> None:
     session = FakeSession(tiny_manifest, lambda batch: dimmed(tiny_raw, batch.mean() / 100))
-    assert session.run(BATCH + 50).class_scores.max() == pytest.approx(0.45)
+    assert undecoded(session.run(BATCH + 50)).class_scores.max() == pytest.approx(0.45)
 
 
 @pytest.mark.parametrize("batch", [BATCH[0], BATCH.astype(np.float32), BATCH[:, :, :64], "frame"])
