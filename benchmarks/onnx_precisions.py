@@ -5,7 +5,9 @@
 processor time it takes, which a busy machine does not change. ``... operators`` shows where the time goes.
 ``... choices --annotations JSON --images DIR`` shows what the defaults were chosen by: the AP of every calibration
 method and size on up to 48 further pictures, none of which calibrates. Validation pictures never enter a choice.
-``... variant NAME`` times another member of the family with random weights.
+``... recipes --annotations JSON --images DIR`` shows what rounding weights by what layers compute and the float first
+layer bring, in dB on the same pictures and in AP. ``... variant NAME`` times another member of the family with random
+weights.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +35,7 @@ from solov2_edge.converters.onnx_int8 import int8_builder
 from solov2_edge.converters.onnx_passes import runner
 from solov2_edge.converters.parity import differences
 from solov2_edge.converters.probes import Probes, drawn_frame
+from solov2_edge.converters.sensitivity import signal_to_noise
 from solov2_edge.converters.to_onnx import export_onnx
 from solov2_edge.converters.value_ranges import METHODS
 from solov2_edge.manifest import InputContract
@@ -40,6 +44,8 @@ from solov2_edge.runtime import load
 from solov2_edge.runtime.bench import PAUSE_SECONDS
 from solov2_edge.runtime.evaluate import evaluate
 from solov2_edge.runtime.machine import read_machine
+from solov2_edge.runtime.pictures import read_picture
+from solov2_edge.runtime.session import RawOutputs
 from solov2_edge.variants import variant
 
 SIDE = 448  # pixels; the size the bundled model was trained at
@@ -158,10 +164,36 @@ def choices(paths: Mapping[str, Path], model: SOLOv2, annotations: Path, images:
                     print(f"{target:<9} {count:3} pictures  {method:<12} AP {measure(segment).ap:.2f}", flush=True)
 
 
+def recipes(paths: Mapping[str, Path], model: SOLOv2, annotations: Path, images: Path, folder: Path) -> None:
+    """Print signal to noise and AP of the recipe of each target, and of the recipe without one of its parts."""
+    contract = InputContract("image", SIDE, SIDE)
+    pictures = read_calibration(bundle().calibration)
+    entries = json.loads(annotations.read_text())["images"][:LIMIT:4]
+    frames = [read_picture(images / entry["file_name"]) for entry in entries]
+
+    def outputs(path: Path) -> list[RawOutputs]:
+        with load(path, threads=2) as segment:
+            return [segment.raw(frame) for frame in frames]
+
+    exact, path = outputs(paths["fp32"]), folder / "recipe.onnx"
+    for target in ("cpu", "tensorrt"):
+        batches = partial(pictures.batches, model.spec, contract)
+        whole = int8_builder(onnx.load(paths["fp32"]), batches, target, Probes(model, contract))
+        trials = {"as shipped": whole, "weights at the nearest step": replace(whole, weights={})}
+        if whole.islands:
+            trials["no layer float"] = replace(whole, islands=frozenset())
+        for label, builder in trials.items():
+            onnx.save(builder.build(), path)
+            decibels = " / ".join(f"{value:.1f}" for value in signal_to_noise(exact, outputs(path)).values())
+            with load(path, threads=2) as segment:
+                found = evaluate(segment, annotations, images, limit=LIMIT)
+            print(f"{target:<9} {label:<28} {decibels} dB  AP {found.ap:.2f}", flush=True)
+
+
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=("all", "operators", "choices", "variant"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "operators", "choices", "recipes", "variant"), default="all")
     parser.add_argument("name", nargs="?", default="light-448-r18")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
@@ -174,8 +206,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = exported(model, folder, small=other)
-        if args.what == "choices":
-            choices(paths, model, args.annotations, args.images, folder)
+        if args.what in ("choices", "recipes"):
+            show = choices if args.what == "choices" else recipes
+            show(paths, model, args.annotations, args.images, folder)
         elif args.what == "operators":
             operators(paths, folder, args.rounds)
         else:
