@@ -38,7 +38,8 @@ def compare_units(
     Returns:
         One row per frame, compute units and output, of stage ``network``; the quantity is, for example,
         ``"kernels on cpu_and_ne"`` and the note says what Core ML planned to run on. The bound is that of the
-        package's precision, and float16's for a float32 package on units that may not compute in float32.
+        package's precision, and float16's for a float32 package on units that may not compute in float32. None for a
+        package that decodes: it has no raw outputs, and runs on the CPU only.
 
     Raises:
         InputError: this is no Mac, no frame is given, or the package cannot be opened.
@@ -46,6 +47,8 @@ def compare_units(
     require(len(frames) > 0, "comparing compute units needs at least one frame, got none")
     with mil_interpreter.load(path) as segment:
         precision = segment.manifest.precision
+        if segment.manifest.decode is not None:
+            return ()
         expected = {name: segment.raw(frame) for name, frame in frames.items()}
     findings = []
     for unit in units:

@@ -18,10 +18,11 @@ from solov2_edge.runtime.loading import load
 from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.segmenter import Segmenter
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
 
 __all__ = [
     "DecodeOptions",
+    "DecodedOutputs",
     "FrameResult",
     "Geometry",
     "Instances",

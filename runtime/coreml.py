@@ -22,6 +22,7 @@ from solov2_edge.runtime.session import Outputs
 __all__ = ["CoremlSession"]
 
 MAC = "darwin"
+CPU_ONLY = "cpu_only"
 
 
 class CoremlSession:
@@ -48,7 +49,7 @@ class CoremlSession:
             path: the .mlpackage folder.
             threads: must be None: Core ML decides itself.
             providers: compute units: ``all`` (default), ``cpu_and_ne``, ``cpu_and_gpu`` or ``cpu_only``. A sequence
-                is a fallback list, tried in order.
+                is a fallback list, tried in order. A program that decodes takes ``cpu_only``.
             provider_options: must be empty: compute units have none.
 
         Raises:
@@ -70,6 +71,11 @@ class CoremlSession:
         self._model, units = _open(coremltools, os.fspath(package), requests)
         embedded = dict(self._model.user_defined_metadata).get(METADATA_KEY)
         self.manifest: Manifest = agreed_manifest(package, sidecar, embedded)
+        require(
+            self.manifest.decode is None or units == CPU_ONLY,
+            f"{path} decodes inside its program, which counts pixels in float32, and Core ML keeps float32 on the CPU "
+            f"only: give providers={CPU_ONLY!r}, got {units!r}, or convert with --decode host",
+        )
         _check_interface(os.fspath(package), self._model.get_spec().description, self.manifest)
         self._image = _image_maker() if self.manifest.input.kind == "image" else None
         self.engine: str = f"Core ML, coremltools {coremltools.__version__}"

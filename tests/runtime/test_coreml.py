@@ -14,7 +14,16 @@ import pytest
 from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError
-from solov2_edge.manifest import METADATA_KEY, InputContract, Manifest, manifest_path, sha256_of, size_of
+from solov2_edge.manifest import (
+    DECODED_NAMES,
+    METADATA_KEY,
+    GraphDecode,
+    InputContract,
+    Manifest,
+    manifest_path,
+    sha256_of,
+    size_of,
+)
 from solov2_edge.runtime import coreml, load
 from solov2_edge.runtime.contract import undecoded
 from solov2_edge.runtime.coreml import CoremlSession
@@ -262,3 +271,19 @@ def test_off_a_mac_one_sentence_says_what_to_do(package: Callable[..., Path]) ->
         load(package())
     with pytest.raises(InputError, match="does not exist"):
         load("absent.mlpackage")
+
+
+def test_a_program_that_decodes_runs_on_the_cpu_only(
+    mac: FakeMac, package: Callable[..., Path], tiny_manifest: Manifest
+) -> None:
+    limits = GraphDecode(max_candidates=8, max_instances=3)
+    manifest = replace(tiny_manifest, format="coreml", decode=limits, outputs=DECODED_NAMES)
+    mac.manifest, mac.embedded = manifest, manifest.embedded().to_json()
+    mac.shapes = {"scores": (3,), "labels": (3,), "masks": (3, 16, 24)}
+    path = package(manifest)
+    with pytest.raises(
+        InputError, match=r"float32 on the CPU only: give providers='cpu_only', got 'all'.*--decode host"
+    ):
+        CoremlSession(path)
+    with CoremlSession(path, providers="cpu_only") as session:
+        assert session.manifest.decode == limits
