@@ -74,9 +74,9 @@ _ALL = (
     _full("full-r101", R101),
     _adelaidet("adelaidet-r50", R50),
     _adelaidet("adelaidet-r101", R101),
-    # The phone-class member: 5.1 GFLOP and 1.6 M parameters at 448x448. Two strided 3x3 convolutions in place of
-    # the 7x7 stem and a pyramid of 48 instead of 64 took 15 % off the time in ONNX Runtime; of six trials none was
-    # faster by more than the noise of the measurement (benchmarks/nano_backbones.py).
+    # The phone-class member: 5.4 GFLOP and 1.6 M parameters at 448x448 with 80 classes, 0.97 of YOLO11n-seg's time
+    # in ONNX Runtime. Two strided 3x3 convolutions in place of the 7x7 stem and a pyramid of 48 instead of 64 took
+    # 15 % off; what thinner forms would bring, and at which loss of capacity: docs/network-speed.md.
     replace(
         _LIGHT_448,
         name="nano",
