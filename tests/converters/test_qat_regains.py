@@ -11,9 +11,10 @@ import torch
 
 from solov2_edge.checkpoint import load_model, read_checkpoint, save_checkpoint
 from solov2_edge.cli import main
-from solov2_edge.converters import onnx_int8
+from solov2_edge.converters import onnx_int8, tflite_judge
 from solov2_edge.converters.calibration import read_calibration
 from solov2_edge.converters.to_onnx import export_onnx
+from solov2_edge.converters.to_tflite import export_tflite
 from solov2_edge.runtime import load
 from solov2_edge.runtime.evaluate import evaluate
 from solov2_edge.zoo import bundled_path
@@ -68,11 +69,13 @@ def test_fine_tuning_regains_what_unequal_channels_cost(discs: Path, tmp_path: P
         assert main(list(arguments)) == 0
         return Path(json.loads(capsys.readouterr().out)["checkpoint"])
 
-    def accuracy(checkpoint: Path, **options: object) -> float:
-        path = checkpoint.with_suffix(".onnx")
+    def accuracy(checkpoint: Path, suffix: str = ".onnx", **options: object) -> float:
+        path = checkpoint.with_suffix(suffix)
+        export = export_onnx if suffix == ".onnx" else export_tflite
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(onnx_int8, "judge_noise", lambda *_: {"all": 0.0})  # what is to be measured may be refused
-            export_onnx(load_model(checkpoint)[0], path, height=SIZE[0], width=SIZE[1], **options)
+            for module in (onnx_int8, tflite_judge):  # what is to be measured may be refused
+                patch.setattr(module, "judge_noise", lambda *_: {"all": 0.0})
+            export(load_model(checkpoint)[0], path, height=SIZE[0], width=SIZE[1], **options)
         with load(path, threads=1) as segment:
             return evaluate(segment, discs, discs.parent).ap
 
@@ -86,8 +89,11 @@ def test_fine_tuning_regains_what_unequal_channels_cost(discs: Path, tmp_path: P
 
     exact = accuracy(planted)
     lost, regained, without = (accuracy(checkpoint, **int8) for checkpoint in (planted, tuned, control))
+    lite_lost, lite_regained = (accuracy(checkpoint, ".tflite", **int8) for checkpoint in (planted, tuned))
     print(f"float {exact:.1f}, int8 {lost:.1f}, fine-tuned with rounding {regained:.1f}, without {without:.1f}")
+    print(f"TFLite: int8 {lite_lost:.1f}, fine-tuned with the rounding of ONNX {lite_regained:.1f}")
     assert exact > 60
     assert lost < exact - 10
     assert regained - lost > 0.5 * (exact - lost)
     assert regained > without
+    assert lite_regained > lite_lost + 10
