@@ -96,7 +96,7 @@ def make_plan(graph: Graph, keep_float: frozenset[str] = frozenset(), *, outputs
         node = graph.producer(name)
         if name in values or name in moved or (node is not None and node.op_type == "DequantizeLinear"):
             return
-        if node is not None and node.op_type in MOVES and _origin(graph, name) not in ("Resize", ""):
+        if node is not None and node.op_type in MOVES and _is_computed(graph, name):
             moved.add(name)
             want(node.input[0])
             return
@@ -142,12 +142,12 @@ def _candidates(graph: Graph) -> list[NodeProto]:
     ]
 
 
-def _origin(graph: Graph, name: str) -> str:
-    """Return the operator that computes what is only moved to ``name``; empty for an input."""
+def _is_computed(graph: Graph, name: str) -> bool:
+    """Tell whether what is only moved to ``name`` comes from an operator, not from the network's input."""
     node = graph.producer(name)
     while node is not None and node.op_type in MOVES:
         node = graph.producer(node.input[0])
-    return "" if node is None else str(node.op_type)
+    return node is not None
 
 
 def _after_relu(graph: Graph, name: str) -> str:
