@@ -15,7 +15,15 @@ from onnx import ModelProto, NodeProto, helper
 
 from solov2_edge.converters.onnx_graph import Graph
 
-__all__ = ["TO_FIRST", "TO_LAST", "average_by_convolution", "repeat_by_gather", "resize_channels_last"]
+__all__ = [
+    "TO_FIRST",
+    "TO_LAST",
+    "add_channels_last",
+    "average_by_convolution",
+    "drop_batch_early",
+    "repeat_by_gather",
+    "resize_channels_last",
+]
 
 TO_LAST, TO_FIRST = (0, 2, 3, 1), (0, 3, 1, 2)  # (n, C, H, W) -> (n, H, W, C) and back
 Inner = Callable[[str, str], list[NodeProto]]
@@ -66,6 +74,75 @@ def repeat_by_gather(model: ModelProto) -> ModelProto:
 
         _channels_last(graph, node, inner)
     return graph.finish()
+
+
+def add_channels_last(model: ModelProto) -> ModelProto:
+    """Let what joins a resized map ahead of a convolution be turned instead of that map and then of the sum."""
+    graph = Graph(model)
+    for node in graph.of_type("Add"):
+        makers, readers = [graph.producer(name) for name in node.input], graph.consumers(node.output[0])
+        resized = [maker is not None and _is_resized_last(graph, maker) for maker in makers]
+        shapes = {graph.shape(name) for name in node.input}
+        if sum(resized) != 1 or len(shapes) > 1 or [reader.op_type for reader in readers] != ["Conv"]:
+            continue
+        result, sources, turned = f"{node.output[0]}_last", list(node.input), resized.index(False)
+        other, there = f"{node.output[0]}_other_last", makers[1 - turned]
+        assert there is not None  # it is the resized one
+        to_last = helper.make_node("Transpose", [sources[turned]], [other], name=f"{node.name}_to_last", perm=TO_LAST)
+        sources[turned], sources[1 - turned] = other, there.input[0]
+        to_first = helper.make_node("Transpose", [result], node.output, name=f"{node.name}_to_first", perm=TO_FIRST)
+        graph.replace(node, [to_last, helper.make_node("Add", sources, [result], name=node.name), to_first])
+    return graph.finish()
+
+
+def _is_resized_last(graph: Graph, node: NodeProto) -> bool:
+    before = graph.producer(node.input[0])
+    return (
+        node.op_type == "Transpose"
+        and tuple(graph.attribute(node, "perm")) == TO_FIRST
+        and before is not None
+        and before.op_type == "Resize"
+    )
+
+
+def drop_batch_early(model: ModelProto) -> ModelProto:
+    """Take the batch axis of an output away before its last scale, shift and ReLU, not after.
+
+    A Reshape that ends in an output copies it, 0.15 ms for 48 x 112 x 112; one in between does nothing.
+    """
+    graph = Graph(model)
+    for name in graph.outputs:
+        last, shape = graph.producer(name), graph.shape(name)
+        if last is None or last.op_type != "Reshape" or shape is None or graph.shape(last.input[0]) != (1, *shape):
+            continue
+        tail: list[NodeProto] = []
+        node = graph.producer(last.input[0])
+        while node is not None and _acts_by_channel(graph, node):
+            tail.insert(0, node)
+            node = graph.producer(node.input[0])
+        if not tail or node is None or node.op_type != "Reshape" or graph.uses(node.output[0]) != 1:
+            continue
+        graph.replace(node, [helper.make_node("Reshape", [node.input[0], last.input[1]], node.output, node.name)])
+        for step in tail:
+            new = NodeProto()
+            new.CopyFrom(step)
+            if len(step.input) == 2:
+                value, new.input[1] = graph.constant(step.input[1]), f"{step.input[1]}_of_one"
+                assert value is not None  # by _acts_by_channel
+                graph.store(new.input[1], value.reshape(value.shape[1:]))
+            if step is tail[-1]:
+                new.output[0] = name
+            graph.replace(step, [new])
+        graph.remove(last)
+    return graph.finish()
+
+
+def _acts_by_channel(graph: Graph, node: NodeProto) -> bool:
+    """Tell whether a node that nobody else reads is a ReLU, or a scale or shift stored for one picture's channels."""
+    if graph.uses(node.output[0]) != 1 or node.op_type not in ("Relu", "Mul", "Add"):
+        return False
+    value = graph.constant(node.input[1]) if len(node.input) == 2 else None
+    return len(node.input) == 1 or (value is not None and value.ndim == 4 and value.shape[0] == 1)
 
 
 def average_by_convolution(model: ModelProto) -> ModelProto:

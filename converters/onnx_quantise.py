@@ -11,7 +11,13 @@ from onnx import ModelProto
 from solov2_edge.converters.onnx_census import check_weights, require_integers, take_census
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_islands import make_plan
-from solov2_edge.converters.onnx_layout import average_by_convolution, repeat_by_gather, resize_channels_last
+from solov2_edge.converters.onnx_layout import (
+    add_channels_last,
+    average_by_convolution,
+    drop_batch_early,
+    repeat_by_gather,
+    resize_channels_last,
+)
 from solov2_edge.converters.onnx_norms import norms_into_rounding
 from solov2_edge.converters.onnx_qdq import Scale, scale_of, write_qdq
 from solov2_edge.converters.onnx_ranges import count_values
@@ -26,7 +32,14 @@ METHOD_FOR = {"cpu": "mse", "tensorrt": "mean-minmax"}
 # target -> rewritings of the float32 graph. All are exact up to rounding but the stem's, whose picture is surrounded
 # by whole pixel values.
 FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
-    "cpu": (average_by_convolution, repeat_by_gather, resize_channels_last, stem_by_pixel_groups),
+    "cpu": (
+        average_by_convolution,
+        repeat_by_gather,
+        resize_channels_last,
+        add_channels_last,
+        drop_batch_early,
+        stem_by_pixel_groups,
+    ),
     "tensorrt": (),
 }
 ENGINES = tuple(FORMS)

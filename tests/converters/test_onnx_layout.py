@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from solov2_edge.converters.onnx_layout import average_by_convolution, repeat_by_gather, resize_channels_last
+from solov2_edge.converters.onnx_layout import (
+    add_channels_last,
+    average_by_convolution,
+    drop_batch_early,
+    repeat_by_gather,
+    resize_channels_last,
+)
 
 X = {"x": np.random.default_rng(1).normal(size=(1, 3, 6, 4)).astype(np.float32)}
 LINEAR = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
@@ -54,3 +60,49 @@ def test_an_average_over_padding_is_not(graphs):
     pool = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=[1, 0, 1, 0])
     model = graphs.made([pool], {}, {"x": [1, 3, 6, 4]}, "y", [1, 3, 4, 2])
     assert graphs.operators(average_by_convolution(model)) == ["AveragePool"]
+
+
+@pytest.mark.parametrize("order", [("small", "y"), ("y", "small")])
+@pytest.mark.parametrize(("reader", "turned"), [("Conv", True), ("Relu", False)])
+def test_what_joins_a_resized_map_before_a_convolution_is_turned_instead(graphs, order, reader, turned):
+    inputs = ["sum", "weight"] if reader == "Conv" else ["sum"]
+    nodes = [
+        helper.make_node("Resize", ["x", "", "", "size"], ["y"], name="up", **LINEAR),
+        helper.make_node("Resize", ["x", "", "", "size"], ["small"], name="near", **NEAREST),
+        helper.make_node("Add", order, ["sum"], name="add"),
+        helper.make_node(reader, inputs, ["z"], name="last"),
+    ]
+    stored = {"size": np.array([1, 3, 12, 8]), "weight": np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)}
+    before = resize_channels_last(graphs.made(nodes, stored, {"x": [1, 3, 6, 4]}, "z", [1, 3, 12, 8]))
+    after = add_channels_last(before)
+    np.testing.assert_allclose(graphs.run(after, X), graphs.run(before, X), atol=1e-6)
+    assert (after.SerializeToString() != before.SerializeToString()) is turned
+    made_by = {name: node for node in after.graph.node for name in node.output}
+    (add,) = [node for node in after.graph.node if node.op_type == "Add"]
+    assert {made_by[name].op_type for name in add.input} == (
+        {"Resize", "Transpose"} if turned else {"Transpose", "Resize"}
+    )
+    assert ("y_last" in add.input) is turned
+
+
+@pytest.mark.parametrize(("scale", "early"), [((1, 3, 1, 1), True), ((3, 1, 1), False)])
+def test_the_batch_axis_is_dropped_before_the_last_steps(graphs, scale, early):
+    nodes = [
+        helper.make_node("Reshape", ["x", "four"], ["a"], name="a"),
+        helper.make_node("Mul", ["a", "scale"], ["b"], name="b"),
+        helper.make_node("Add", ["b", "shift"], ["c"], name="c"),
+        helper.make_node("Relu", ["c"], ["d"], name="d"),
+        helper.make_node("Reshape", ["d", "three"], ["y"], name="y"),
+    ]
+    rng = np.random.default_rng(3)
+    stored = {
+        "four": np.array([1, 3, 4, 6]),
+        "three": np.array([3, 4, 6]),
+        "scale": rng.normal(size=scale).astype(np.float32),
+        "shift": rng.normal(size=(1, 3, 1, 1)).astype(np.float32),
+    }
+    model = graphs.made(nodes, stored, {"x": [1, 3, 6, 4]}, "y", [3, 4, 6])
+    rewritten = drop_batch_early(model)
+    np.testing.assert_array_equal(graphs.run(rewritten, X), graphs.run(model, X))
+    expected = ["Reshape", "Mul", "Add", "Relu"]
+    assert graphs.operators(rewritten) == (expected if early else [*expected, "Reshape"])
