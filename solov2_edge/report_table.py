@@ -94,14 +94,17 @@ def _said(data: Mapping[str, Any]) -> str:
     return f"{said}{first}{where}{quiet}.{interpreted}"
 
 
-def convert_all(files: Bundle, folder: Path, console: Console, *, keep: bool) -> tuple[list[Path], list[str], bool]:
-    """Convert the bundled checkpoint to everything there is.
+def convert_all(
+    files: Bundle, folder: Path, console: Console, *, keep: bool, formats: Sequence[str] = tuple(TARGETS)
+) -> tuple[list[Path], list[str], bool]:
+    """Convert the bundled checkpoint to every precision there is.
 
     Args:
         files: the bundle.
         folder: for the artefacts.
         console: for progress.
         keep: take an artefact that is already there.
+        formats: out of :data:`TARGETS`; default: all.
 
     Returns:
         The artefacts; a sentence for each one that is missing; whether one of those lost its parity.
@@ -109,8 +112,8 @@ def convert_all(files: Bundle, folder: Path, console: Console, *, keep: bool) ->
     paths, notes, refused = [], [], False
     everything = [
         (conversion, target)
-        for format_, precisions in TARGETS.items()
-        for precision in precisions
+        for format_ in formats
+        for precision in TARGETS[format_]
         for target in TARGETED.get((format_, precision), (None,))
         for conversion in plan([format_], [precision], folder, files.checkpoint.stem, target)
     ]
@@ -138,6 +141,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="for artefacts and report")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="validation pictures")
     parser.add_argument("--annotations", type=Path, required=True, metavar="JSON", help="COCO annotations of them")
+    parser.add_argument(
+        "--to",
+        nargs="+",
+        choices=tuple(TARGETS),
+        default=list(TARGETS),
+        metavar="FORMAT",
+        help="default: all; Core ML packages are interpreted off a Mac, which takes most of the time",
+    )
     parser.add_argument("--keep", action="store_true", help="take artefacts that are already there")
     parser.add_argument("--quiet", action="store_true", help="no logs")
     args, rest = parser.parse_known_args(argv)
@@ -152,7 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace, rest: Sequence[str], console: Console) -> int:
     files = bundle()
     folder = output_folder(args.output)
-    paths, notes, refused = convert_all(files, output_folder(folder / "artefacts"), console, keep=args.keep)
+    paths, notes, refused = convert_all(
+        files, output_folder(folder / "artefacts"), console, keep=args.keep, formats=args.to
+    )
     words = [*map(str, paths), f"--against={files.checkpoint}", f"--images={args.images}"]
     data = ask("report", [*words, f"--annotations={args.annotations}", f"--output={folder}", *rest], console)
     console.say(markdown(data))

@@ -103,6 +103,9 @@ def test_every_precision_that_is_offered_is_converted(tmp_path: Path, monkeypatc
     asked.clear()
     report_table.convert_all(bundle(), tmp_path, Console(quiet=True), keep=True)
     assert len(asked) == 2
+    asked.clear()
+    report_table.convert_all(bundle(), tmp_path, Console(quiet=True), keep=False, formats=["tflite"])
+    assert {words[2] for words in asked} == {"tflite"}
 
 
 def test_the_table_is_printed_and_a_refused_precision_ends_with_three(
