@@ -16,8 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from solov2_edge.runtime.litert_delegates import available_cpus
-
 __all__ = ["ORT_CONFIG", "one_blas_thread", "ort_threads", "parse_cpu_list"]
 
 # Microseconds a thread of ONNX Runtime spins for the next part of an operator before it sleeps. Its own default keeps
@@ -59,6 +57,9 @@ def ort_threads() -> int | None:
     """
     if not hasattr(os, "sched_getaffinity"):
         return None
+    # Imported here, because the runtime's import time is bounded.
+    from solov2_edge.runtime.litert_delegates import available_cpus
+
     allowed = os.sched_getaffinity(0)
     cores = set()
     for cpu in allowed:

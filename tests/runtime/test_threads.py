@@ -11,7 +11,7 @@ import pytest
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from solov2_edge.manifest import Manifest
-from solov2_edge.runtime import RawOutputs, Segmenter, load, segmenter, threads
+from solov2_edge.runtime import RawOutputs, Segmenter, litert_delegates, load, segmenter, threads
 from solov2_edge.runtime.fake import FakeSession
 from solov2_edge.runtime.threads import ORT_CONFIG, one_blas_thread, ort_threads, parse_cpu_list
 
@@ -107,7 +107,7 @@ def test_one_thread_per_physical_core_this_process_may_use(
     monkeypatch.setattr(
         threads, "TOPOLOGY", topology(tmp_path, {cpu: f"{cpu % 4},{cpu % 4 + 4}\n" for cpu in range(8)})
     )
-    monkeypatch.setattr(threads, "available_cpus", lambda: quota)
+    monkeypatch.setattr(litert_delegates, "available_cpus", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: allowed, raising=False)
     assert ort_threads() == expected
 
