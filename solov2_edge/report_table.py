@@ -70,7 +70,7 @@ def _distance(verified: Mapping[str, Any]) -> str:
 
 def _said(data: Mapping[str, Any]) -> str:
     pictures = data["baseline"]["eval"]["pictures"]
-    compared = max(file["verify"]["pictures"] for file in data["files"]) - 2  # two frames are generated
+    compared = max(file["verify"]["pictures"] for file in data["files"])
     size = data["files"][0]["input"]
     said = (
         f"{data['model']} at {size['height']}x{size['width']}; drop in points of AP from {data['baseline']['name']} "

@@ -52,7 +52,7 @@ def test_a_row_holds_what_was_measured() -> None:
         "ONNX fp32", "6.5 MB", "53.6", "0.00 (-0.02 to 0.03)", "largest 3e-06", "90 of 91", "0.25 x",
     ]  # fmt: skip
     assert "54 pictures" in lines[-1]
-    assert "distance from PyTorch on 20" in lines[-1]
+    assert "distance from PyTorch on 22" in lines[-1]
     assert "50 rounds, 2 threads, A processor, 2 cores, which were quiet." in lines[-1]
     assert "interpreted" not in lines[-1]
 
