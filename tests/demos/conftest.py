@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -24,6 +28,20 @@ from solov2_edge.demos.report_data import StageParity
 from solov2_edge.runtime.instances import Instances
 
 Boxes = list[tuple[int, int, int, int]]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> ModuleType:
+    """The module chromium.py beside this file, which drives a real browser; without one the test is skipped."""
+    spec = importlib.util.spec_from_file_location("solov2_edge_chromium", Path(__file__).with_name("chromium.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    if module.BROWSER is None:
+        pytest.skip(module.NO_BROWSER)
+    return module
 
 
 @pytest.fixture
