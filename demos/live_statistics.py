@@ -6,12 +6,11 @@ import math
 from collections import deque
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from solov2_edge.runtime.stream import SourceStatus
+from solov2_edge.runtime.source import SourceStatus
 
 __all__ = ["Meter", "Quantiles", "Statistics"]
 
@@ -33,8 +32,8 @@ class Statistics:
         dropped: frames of a live source that were left out because newer ones were there.
         corrupt: frames the source could not read and skipped.
         reopened: how often the source was opened again.
-        state: of the source: ``"open"``, ``"reopening"``, ``"ended"``...
-        message: what the source has to say, or "".
+        state: of the source: ``"open"``, ``"reopening"``, ``"ended"`` or ``"closed"``.
+        message: what went wrong last with the source, in words; empty if nothing did.
         elapsed: seconds since the first frame was shown.
     """
 
@@ -119,8 +118,8 @@ class Meter:
             dropped=self._dropped,
             corrupt=status.corrupt,
             reopened=status.reopened,
-            state=str(status.state),
-            message=status.message or "",
+            state=status.state,
+            message=status.message,
             elapsed=self._last - self._first,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,7 @@ from solov2_edge.demos.draw import draw_instances
 from solov2_edge.demos.live_controls import Settings
 from solov2_edge.demos.live_statistics import Statistics
 from solov2_edge.runtime.instances import Instances
-
-if TYPE_CHECKING:
-    from solov2_edge.runtime.stream import Frame
+from solov2_edge.runtime.source import Frame
 
 __all__ = ["Shown", "View", "close_all"]
 
@@ -82,8 +80,12 @@ class View(Protocol):
     def show(self, shown: Shown) -> None:
         """Take one frame; the next one comes when this returns."""
 
-    def tick(self) -> None:
-        """Look after keys and the like while no frame comes; called several times a second then."""
+    def tick(self, statistics: Statistics) -> None:
+        """Look after keys and the like while no frame comes; called several times a second then.
+
+        Args:
+            statistics: as they are now; a camera that vanished shows in their ``state`` and ``message``.
+        """
 
     def close(self) -> None:
         """End; called once, whatever happened. What was shown before must be safe afterwards."""
