@@ -6,6 +6,8 @@
     instances = segment(frame)  # BGR uint8 (H, W, 3)
     for result in segment.stream(frames):  # the same, capturing, running and decoding at once
         print(result.index, len(result.instances), result.latency)
+    for result in watch(segment, open_source("0")):  # the newest frame of a camera, again and again
+        print(result.frame.index, len(result.instances), result.latency, result.dropped)
 
 Importing it loads numpy and OpenCV; an engine is imported when an artefact is opened.
 """
@@ -19,16 +21,24 @@ from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.segmenter import Segmenter
 from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
+from solov2_edge.runtime.stream import Frame, Mode, Source, SourceStatus, StreamResult, open_source, watch
 
 __all__ = [
     "DecodeOptions",
     "DecodedOutputs",
+    "Frame",
     "FrameResult",
     "Geometry",
     "Instances",
     "Manifest",
+    "Mode",
     "RawOutputs",
     "Segmenter",
+    "Source",
+    "SourceStatus",
+    "StreamResult",
     "load",
+    "open_source",
     "read_picture",
+    "watch",
 ]
