@@ -20,7 +20,15 @@ from solov2_edge.files import write_aside
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.pictures import list_pictures, read_picture
 
-__all__ = ["SHOWN_SCORE", "Outputs", "SegmentedPicture", "encode_jpeg", "expand_pictures", "segment_pictures"]
+__all__ = [
+    "SHOWN_SCORE",
+    "Outputs",
+    "SegmentedPicture",
+    "encode_jpeg",
+    "encode_png",
+    "expand_pictures",
+    "segment_pictures",
+]
 
 COCO_FILE = "instances.json"
 SHOWN_SCORE = 0.3  # what people are shown starts here, as in mmdetection's demos; AP wants the faint ones too
@@ -93,6 +101,11 @@ def encode_jpeg(picture: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> byte
     return _encode(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, quality])
 
 
+def encode_png(picture: NDArray[np.uint8]) -> bytes:
+    """Return a BGR uint8 (H, W, 3) picture as PNG bytes, without loss."""
+    return _encode(picture, ".png", [])
+
+
 def _encode(picture: NDArray[np.uint8], suffix: str, parameters: list[int]) -> bytes:
     try:
         done, data = cv2.imencode(suffix, picture, parameters)
@@ -154,7 +167,7 @@ def _write(
         if path.suffix.lower() in (".jpg", ".jpeg"):
             files.append(write_aside(folder / f"{name}.overlay.jpg", encode_jpeg(overlay)))
         else:
-            files.append(write_aside(folder / f"{name}.overlay.png", _encode(overlay, ".png", [])))
+            files.append(write_aside(folder / f"{name}.overlay.png", encode_png(overlay)))
     if outputs.labelme:
         document = instances.to_labelme(_relative(path, folder))
         files.append(write_aside(folder / f"{name}.json", json.dumps(document, indent=1)))
