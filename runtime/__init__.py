@@ -9,8 +9,10 @@
     for result in watch(segment, open_source("0")):  # the newest frame of a camera, again and again
         print(result.frame.index, len(result.instances), result.latency, result.dropped)
 
-Importing it loads numpy and OpenCV; an engine is imported when an artefact is opened.
+Importing it loads numpy and OpenCV; engines and cameras are imported when one is opened.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.decode import DecodeOptions
@@ -21,7 +23,9 @@ from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.segmenter import Segmenter
 from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
-from solov2_edge.runtime.stream import Frame, Mode, Source, SourceStatus, StreamResult, open_source, watch
+
+if TYPE_CHECKING:
+    from solov2_edge.runtime.stream import Frame, Mode, Source, SourceStatus, StreamResult, open_source, watch
 
 __all__ = [
     "DecodeOptions",
@@ -42,3 +46,14 @@ __all__ = [
     "read_picture",
     "watch",
 ]
+
+STREAM = ("Frame", "Mode", "Source", "SourceStatus", "StreamResult", "open_source", "watch")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what belongs to :mod:`solov2_edge.runtime.stream` when it is asked for."""
+    if name not in STREAM:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from solov2_edge.runtime import stream
+
+    return getattr(stream, name)
