@@ -174,7 +174,7 @@ def _follow(
     new = _plain(box)
     frames = index - track.index
     track.mask, track.corner = instances.cropped.crops[instance], instances.cropped.corners[instance]
-    track.missed = 0
+    track.area, track.missed = area, 0
     if not frames:
         return
     # Opposite edges: an object that comes out from behind something grows on one side and does not move by as much.
@@ -182,7 +182,7 @@ def _follow(
     y = _slower(new[1] - track.box[1], new[3] - track.box[3]) / frames
     weight = 1.0 if track.seen == 1 else NEWEST
     track.speed = (track.speed[0] + weight * (y - track.speed[0]), track.speed[1] + weight * (x - track.speed[1]))
-    track.box, track.area, track.index = new, area, index
+    track.box, track.index = new, index
     track.seen += 1
 
 
