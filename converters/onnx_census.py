@@ -24,7 +24,8 @@ class Census:
 
     Attributes:
         integer: both inputs come out of DequantizeLinear, and the result goes into QuantizeLinear where activations
-            are unsigned: what engines compute in integers.
+            are unsigned: what engines compute in integers. Products that Col2Im adds up count as one; see
+            :mod:`solov2_edge.converters.onnx_taps`.
         floating: all others.
     """
 
@@ -39,14 +40,18 @@ def take_census(model: ModelProto) -> Census:
     """Count the convolutions of a graph."""
     graph = Graph(model)
     convolutions = [conv for conv in graph.of_type("Conv", "DeformConv") if not graph.is_constant(conv.input[0])]
+    products = [graph.producer(node.input[0]) for node in graph.of_type("Col2Im")]
+    convolutions += [node for node in products if node is not None and node.op_type == "MatMul"]
     integer = sum(_is_integer(graph, conv) for conv in convolutions)
     return Census(integer, len(convolutions) - integer)
 
 
 def _is_integer(graph: Graph, conv: NodeProto) -> bool:
     sources = [graph.producer(name) for name in conv.input[:2]]
-    if conv.op_type != "Conv" or any(node is None or node.op_type != "DequantizeLinear" for node in sources):
+    if conv.op_type == "DeformConv" or any(node is None or node.op_type != "DequantizeLinear" for node in sources):
         return False
+    if conv.op_type == "MatMul":  # of integers it gives float
+        return True
     assert sources[0] is not None  # seen above
     zero = graph.constant(sources[0].input[2])
     signed = zero is not None and zero.dtype == np.int8

@@ -18,7 +18,7 @@ from solov2_edge.converters.onnx_census import EITHER, check_weights
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_islands import layer_names
 from solov2_edge.converters.onnx_passes import judge, runner
-from solov2_edge.converters.onnx_quantise import FORMS, count_for, quantise
+from solov2_edge.converters.onnx_quantise import FORMS, count_for, finish, quantise
 from solov2_edge.converters.onnx_rounding import on_steps, with_weights
 from solov2_edge.converters.onnx_stem import stem_by_pixel_groups
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
@@ -66,7 +66,7 @@ class Int8Builder:
         moved = with_weights(self.prepared, self.weights, kept)
         result = quantise(moved, self.counts, self.target, keep_float=kept, method=method)
         check_weights(self.prepared, result, EITHER)
-        return result
+        return finish(result, self.target)
 
     def judge(self, quantised: ModelProto, stage: str = "going to int8") -> dict[str, float]:
         """Compare an 8-bit graph with its float original; see :func:`judge_int8`."""

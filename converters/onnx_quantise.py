@@ -11,6 +11,7 @@ from onnx import ModelProto
 from solov2_edge.converters.onnx_census import check_weights, require_integers, take_census
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_islands import make_plan
+from solov2_edge.converters.onnx_large_norms import large_norms_by_sums
 from solov2_edge.converters.onnx_layout import (
     add_channels_last,
     average_by_convolution,
@@ -22,10 +23,11 @@ from solov2_edge.converters.onnx_norms import norms_into_rounding
 from solov2_edge.converters.onnx_qdq import Scale, scale_of, write_qdq
 from solov2_edge.converters.onnx_ranges import count_values
 from solov2_edge.converters.onnx_stem import stem_by_pixel_groups
+from solov2_edge.converters.onnx_taps import few_outputs_by_taps
 from solov2_edge.converters.value_ranges import METHODS, ValueCounts
 from solov2_edge.errors import require
 
-__all__ = ["ENGINES", "FORMS", "METHOD_FOR", "count_for", "prepare", "quantise"]
+__all__ = ["ENGINES", "FORMS", "LAST_FORMS", "METHOD_FOR", "count_for", "finish", "prepare", "quantise"]
 
 # target -> how ranges are cut; chosen on pictures that calibration did not see: docs/onnx-int8.md
 METHOD_FOR = {"cpu": "mse", "tensorrt": "mean-minmax"}
@@ -40,6 +42,11 @@ FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
         drop_batch_early,
         stem_by_pixel_groups,
     ),
+    "tensorrt": (),
+}
+# target -> rewritings of the 8-bit graph, exact up to a step in a few values per thousand.
+LAST_FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
+    "cpu": (large_norms_by_sums, norms_into_rounding, few_outputs_by_taps),
     "tensorrt": (),
 }
 ENGINES = tuple(FORMS)
@@ -92,8 +99,16 @@ def quantise(
         low, high = counts[source].range(method)
         scales[name] = scales[source] if source in scales else scale_of(low, high, symmetric=target == "tensorrt")
     result = write_qdq(prepared, plan, scales)
-    if target == "cpu":
-        result = norms_into_rounding(result)
     check_weights(prepared, result)
     require_integers(take_census(result), len(plan.convolutions))
     return result
+
+
+def finish(quantised: ModelProto, target: str = "cpu") -> ModelProto:
+    """Return an 8-bit graph from :func:`quantise` in the form that runs fastest, by its :data:`LAST_FORMS`.
+
+    To be called on a graph whose weights are checked: what computes them is not only convolutions from here on.
+    """
+    for step in LAST_FORMS[target]:
+        quantised = step(quantised)
+    return quantised

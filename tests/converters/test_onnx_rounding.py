@@ -73,7 +73,8 @@ def test_moments_are_of_what_the_convolutions_take(builders, batches, target):
 def test_layers_compute_more_nearly_the_same(builders, batches, target):
     builder = builders[target]
     nearest = quantise(builder.prepared, builder.counts, target, keep_float=builder.islands)
-    rounded = builder.build()
+    better = with_weights(builder.prepared, builder.weights, builder.islands)
+    rounded = quantise(better, builder.counts, target, keep_float=builder.islands)
     before, after, moved = Graph(builder.prepared), Graph(nearest), Graph(rounded)
     shares = []
     for name, moments in input_moments(nearest, batches).items():
