@@ -116,7 +116,10 @@ def export_onnx(
     traceable = OnnxTraceable(model, contract, dcn)
     probes = Probes(model, contract)
     graph, measured = _prove(traceable, probes, _opset(opset, traceable), precision, say)
-    builder, quantisation = None, {"kept_float": sorted(keep_float)} if keep_float else None
+    builder = None
+    # Engines of the other target must refuse the file, so what is not the default's has to be on record.
+    record: dict[str, Any] = {"target": target} if target != "cpu" else {}
+    quantisation = {**record, "kept_float": sorted(keep_float)} if keep_float else record or None
     if calibration is not None:
         builder = int8_builder(graph, partial(calibration.batches, model.spec, contract), target, probes, log=say)
         if choose is not None:

@@ -48,7 +48,8 @@ def load(
             Core ML: ``all``, ``cpu_only``, ``cpu_and_gpu``, ``cpu_and_ne``. Default: the CPU, on Core ML ``all``. What
             really runs is in ``Segmenter.providers``.
         provider_options: provider name -> that provider's own options, for example
-            ``{"tensorrt": {"trt_engine_cache_enable": True}}``.
+            ``{"tensorrt": {"trt_fp16_enable": False}}``. TensorRT computes floats in half precision, integers where
+            the artefact holds them, and keeps what it has built, unless told otherwise: see docs/jetson.md.
         **options: fields of :class:`DecodeOptions`, for example ``score_threshold=0.3``. An artefact that decodes
             inside its graph takes its own values only, a higher ``keep_threshold`` or a lower ``max_instances``.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -13,7 +14,9 @@ from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeErro
 from solov2_edge.manifest import METADATA_KEY, Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
 from solov2_edge.runtime.contract import check_batch, engine_outputs, input_layout, output_is_whole, output_shapes
+from solov2_edge.runtime.onnx_file import read_manifest_text
 from solov2_edge.runtime.ort_providers import provider_requests
+from solov2_edge.runtime.ort_tensorrt import TENSORRT, prepare_cache, runs_in_tensorrt, tensorrt_options
 from solov2_edge.runtime.session import Outputs
 from solov2_edge.runtime.threads import ORT_CONFIG, ort_threads
 
@@ -26,6 +29,7 @@ except ImportError as error:
 __all__ = ["OrtSession"]
 
 MAX_THREADS = 1024
+Requests = list[list[tuple[str, dict[str, Any]]]]
 QUIET = 3  # ONNX Runtime's severity "error": no warnings on stderr
 TYPE_NAMES = {"uint8": ("tensor(uint8)",), "float32": ("tensor(float)",)}
 # ONNX Runtime raises its own exceptions, which share no base class below Exception.
@@ -65,11 +69,12 @@ class OrtSession:
             threads: threads inside one operator, 1..1024; None takes one per physical core this process may use.
             providers: ``cpu`` (default), ``cuda``, ``tensorrt``, ``coreml`` or a full provider name: exactly that
                 one. A sequence of names is a fallback list, tried in order.
-            provider_options: provider name -> ONNX Runtime's options for it.
+            provider_options: provider name -> ONNX Runtime's options for it; TensorRT's defaults are those of
+                :func:`~solov2_edge.runtime.ort_tensorrt.tensorrt_options`.
 
         Raises:
-            InputError: the file is missing, damaged or not what its manifest says, a provider is not available, or
-                an argument is out of range.
+            InputError: the file is missing, damaged or not what its manifest says, a provider is not available or
+                cannot run it, or an argument is out of range.
         """
         file = require_artefact(path)
         require(
@@ -79,6 +84,7 @@ class OrtSession:
         )
         requests = provider_requests(providers, provider_options, onnxruntime.get_available_providers())
         sidecar = read_sidecar(file)
+        requests = _with_tensorrt(file, sidecar, requests)
         self._session: Any = _open(os.fspath(file), threads, requests)
         self.engine: str = f"onnxruntime {onnxruntime.__version__}"
         self.providers: tuple[str, ...] = tuple(self._session.get_providers())
@@ -117,7 +123,20 @@ class OrtSession:
         self.close()
 
 
-def _open(path: str, threads: int | None, requests: list[list[tuple[str, dict[str, Any]]]]) -> Any:
+def _with_tensorrt(file: Path, sidecar: Manifest | None, requests: Requests) -> Requests:
+    """Return the requests with TensorRT's options in place, and without it where a later choice must run the file."""
+    if TENSORRT not in dict(requests[0]):
+        return requests
+    manifest = agreed_manifest(file, sidecar, read_manifest_text(file))
+    if not runs_in_tensorrt(manifest) and len(requests) > 1:
+        others = [request for request in requests[0] if request[0] != TENSORRT]
+        return [others[first:] for first in range(len(others))]
+    options = tensorrt_options(file, manifest, dict(requests[0])[TENSORRT], onnxruntime.__version__)
+    prepare_cache(options)
+    return [[(name, options if name == TENSORRT else own) for name, own in request] for request in requests]
+
+
+def _open(path: str, threads: int | None, requests: Requests) -> Any:
     """Open the first request whose provider really comes up; ONNX Runtime itself would go on with the CPU."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = QUIET

@@ -131,7 +131,8 @@ class Manifest:
         tools: tool name -> version, of everything that shaped the artefact.
         calibration: ``{"count": n, "sha256": ...}`` of the calibration set, or None.
         quantisation: how an integer file was chosen beyond its recipe's defaults, in JSON-ready data: layers kept
-            float, the method, the accuracy measured and on what; None where nothing was chosen.
+            float, the method, the accuracy measured and on what, and ``"target"``, without which an ONNX file is for
+            CPUs; None where nothing was chosen.
         parity: measured differences from PyTorch: stage name -> maximal difference relative to the range.
         weights_licence: licence of the weights, in words a user can act on.
         dcn_lowering: ``"native"`` (DeformConv), ``"lowered"`` (portable operators) or ``"none"``.

@@ -16,6 +16,7 @@ from solov2_edge.manifest import InputContract, Manifest, manifest_path
 from solov2_edge.runtime.contract import undecoded
 from solov2_edge.runtime.ort import OrtSession
 from solov2_edge.runtime.ort_providers import provider_name, provider_requests
+from solov2_edge.runtime.ort_tensorrt import CACHE_VARIABLE
 from solov2_edge.runtime.session import RawOutputs
 
 MakeOnnx = Callable[..., Path]
@@ -186,16 +187,17 @@ def test_a_single_provider_that_falls_away_silently_is_an_error(
     assert [(providers, fallback) for _, providers, fallback in seen] == [([(CUDA, {})], 0)]
 
 
-def test_a_fallback_list_goes_on_to_what_comes_up(make_onnx: MakeOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fallback_list_goes_on_to_what_comes_up(
+    make_onnx: MakeOnnx, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
     seen = opened_with(monkeypatch, lambda names: [n for n in names if n != TENSORRT])
     session = OrtSession(
         make_onnx(), providers=("tensorrt", "cuda", "cpu"), provider_options={"cuda": {"device_id": 1}}
     )
     assert session.providers == (CUDA, CPU)
-    assert [providers for _, providers, _ in seen] == [
-        [(TENSORRT, {}), (CUDA, {"device_id": 1}), (CPU, {})],
-        [(CUDA, {"device_id": 1}), (CPU, {})],
-    ]
+    assert [[name for name, _ in providers] for _, providers, _ in seen] == [[TENSORRT, CUDA, CPU], [CUDA, CPU]]
+    assert [providers[-2:] for _, providers, _ in seen] == [[(CUDA, {"device_id": 1}), (CPU, {})]] * 2
 
 
 def test_a_fallback_list_survives_a_provider_that_raises(make_onnx: MakeOnnx, monkeypatch: pytest.MonkeyPatch) -> None:
