@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, require
 
-__all__ = ["MAX_PIXELS", "PICTURE_SUFFIXES", "as_frame", "list_pictures", "read_picture"]
+__all__ = [
+    "MAX_PIXELS",
+    "PICTURE_SUFFIXES",
+    "as_frame",
+    "decode_picture",
+    "list_pictures",
+    "opencv_quiet",
+    "read_picture",
+]
 
 MAX_PIXELS = 100_000_000  # a decoded frame of this size is 300 MB
 MAX_SIDE = 1 << 20  # pixels; OpenCV's decoders refuse more
@@ -44,31 +52,46 @@ def read_picture(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         InputError: the file is missing, empty, cut short, damaged, not such a picture, or declares more than
             :data:`MAX_PIXELS` pixels; nothing is decoded in the last case.
     """
-    # Imported here, because a device that segments camera frames never needs it and import time is bounded.
-    from solov2_edge.runtime.picture_headers import is_whole, picture_size
+    return decode_picture(_read_bytes(path), str(path))
 
-    data, kind = _read_bytes(path)
+
+def decode_picture(data: bytes, name: str) -> NDArray[np.uint8]:
+    """Decode a picture in memory; see :func:`read_picture`.
+
+    Args:
+        data: a whole JPEG, PNG, WebP, TIFF or BMP file.
+        name: what it is called where it cannot be decoded.
+
+    Raises:
+        InputError: as for a file.
+    """
+    # Imported here, because a device that segments camera frames never needs it and import time is bounded.
+    from solov2_edge.runtime.picture_headers import SNIFF_BYTES, is_whole, picture_format, picture_size
+
+    kind = picture_format(data[:SNIFF_BYTES])
+    if kind is None:
+        raise InputError(f"{name} is not a JPEG, PNG, WebP, TIFF or BMP picture; convert it to one of these")
     size = picture_size(data, kind)
     if size is None:
-        raise InputError(f"{path} starts like a {kind} picture but its header is cut short or damaged; copy it again")
+        raise InputError(f"{name} starts like a {kind} picture but its header is cut short or damaged; copy it again")
     height, width = size
     require(
         0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and height * width <= MAX_PIXELS,
-        f"{path} declares {height} x {width} pixels, expected at least 1 x 1 and at most {MAX_PIXELS:,} in all; "
+        f"{name} declares {height} x {width} pixels, expected at least 1 x 1 and at most {MAX_PIXELS:,} in all; "
         "scale it down or cut it into tiles",
     )
-    require(is_whole(data, kind), f"{path} is a {kind} picture that is cut short or damaged; copy it again")
-    with _opencv_quiet():
+    require(is_whole(data, kind), f"{name} is a {kind} picture that is cut short or damaged; copy it again")
+    with opencv_quiet():
         try:
             # ANYDEPTH keeps 16 bits, which OpenCV would else shift to 8; COLOR drops alpha and applies EXIF rotation.
             picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
             picture = None
     if picture is None:
-        raise InputError(f"{path} is a {kind} picture that OpenCV cannot decode; save it again as 8-bit PNG or JPEG")
+        raise InputError(f"{name} is a {kind} picture that OpenCV cannot decode; save it again as 8-bit PNG or JPEG")
     require(
         picture.dtype in (np.uint8, np.uint16),
-        f"{path} holds {picture.dtype} pixels, expected 8 or 16 bits per channel; save it as 8-bit PNG or JPEG",
+        f"{name} holds {picture.dtype} pixels, expected 8 or 16 bits per channel; save it as 8-bit PNG or JPEG",
     )
     return as_frame(picture)
 
@@ -129,8 +152,8 @@ def list_pictures(path: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
-    """Return a picture file's bytes and format; only its first bytes are read where it is not a picture."""
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return a picture file's bytes; only its first bytes are read where it is not a picture."""
     from solov2_edge.runtime.picture_headers import SNIFF_BYTES, picture_format
 
     require("\0" not in os.fspath(path), f"{os.fspath(path)!r} is not a path; expected a picture")
@@ -141,8 +164,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
         with file.open("rb") as stream:
             start = stream.read(SNIFF_BYTES)
             require(bool(start), f"{path} is empty; expected a JPEG, PNG, WebP, TIFF or BMP picture")
-            kind = picture_format(start)
-            if kind is None:
+            if picture_format(start) is None:
                 raise InputError(f"{path} is not a JPEG, PNG, WebP, TIFF or BMP picture; convert it to one of these")
             data = start + stream.read(MAX_BYTES - SNIFF_BYTES + 1)
     except FileNotFoundError as error:
@@ -150,11 +172,11 @@ def _read_bytes(path: str | os.PathLike[str]) -> tuple[bytes, str]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); expected a picture") from error
     require(len(data) <= MAX_BYTES, f"{path} is larger than {MAX_BYTES >> 20} MiB; expected a picture, scale it down")
-    return data, kind
+    return data
 
 
 @contextmanager
-def _opencv_quiet() -> Iterator[None]:
+def opencv_quiet() -> Iterator[None]:
     """Silence OpenCV's log while any thread is inside; the level found by the first is restored by the last."""
     global _quiet_users, _quiet_level
     # OpenCV 4.8 has the function at its top level, 4.14 and 5.0 in a submodule.
