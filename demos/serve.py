@@ -87,8 +87,8 @@ class ServeView:
         self._closed = False
         self._started = threading.Event()
         self._failure: BaseException | None = None
-        self._worker = ThreadPoolExecutor(1, "serve-encode")
-        self._thread = threading.Thread(target=self._run, name="serve", daemon=True)
+        self._worker = ThreadPoolExecutor(1, "solov2-edge encode")
+        self._thread = threading.Thread(target=self._run, name="solov2-edge serve", daemon=True)
         self._thread.start()
         self._started.wait()
         self._check()
@@ -155,6 +155,7 @@ class ServeView:
         ):
             self._started.set()
             await self._stop.wait()
+        await self._newest.settle()
 
     def _take(self) -> None:
         with self._lock:

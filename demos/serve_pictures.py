@@ -33,6 +33,7 @@ class Newest:
         self._worker = worker
         self._came = 0.0
         self._encoded: dict[Callable[[Shown], bytes], asyncio.Future[bytes]] = {}
+        self._encoding: set[asyncio.Future[bytes]] = set()  # of this frame and of older ones
         self.number = 0
         self.shown: Shown | None = None
         self.listeners: set[asyncio.Event] = set()
@@ -60,9 +61,16 @@ class Newest:
         assert self.shown is not None
         if how not in self._encoded:
             loop = asyncio.get_running_loop()
-            self._encoded[how] = loop.run_in_executor(self._worker, how, self.shown)
+            future = loop.run_in_executor(self._worker, how, self.shown)
+            self._encoded[how] = future
+            self._encoding.add(future)
+            future.add_done_callback(self._encoding.discard)
         # One who stops waiting must not take the picture away from the others.
         return await asyncio.shield(self._encoded[how])
+
+    async def settle(self) -> None:
+        """Wait for what is being encoded, so that it does not report to a loop that is gone."""
+        await asyncio.gather(*self._encoding, return_exceptions=True)
 
 
 def stream_picture(shown: Shown) -> bytes:

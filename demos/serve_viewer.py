@@ -65,21 +65,23 @@ class Viewer:
             picture = self._watching and len(self._under_way) < AHEAD and newest.number != sent
             if picture or loop.time() >= due or told is not self._controls.settings:
                 told, due = self._controls.settings, loop.time() + HEARTBEAT
-                await self._tell(picture)
-                sent = newest.number if picture else sent
+                sent = await self._tell(picture) or sent
             try:
                 await asyncio.wait_for(self._wake.wait(), max(0.0, due - loop.time()))
             except asyncio.TimeoutError:
                 continue
 
-    async def _tell(self, picture: bool) -> None:
+    async def _tell(self, picture: bool) -> int:
+        """Send the figures, with the newest picture or without; returns the number of the picture, or 0."""
         newest = self._newest
         number, shown, age = newest.number, newest.shown, newest.age
         data = await newest.encoded(stream_picture) if picture else b""
         await self._connection.send(state(number, shown, age, self._statistics(), self._controls, picture=picture))
-        if picture:
-            self._under_way.append(number)
-            await self._connection.send(data)
+        if not picture:
+            return 0
+        self._under_way.append(number)
+        await self._connection.send(data)
+        return number
 
     async def _hear(self) -> None:
         async for text in self._connection:

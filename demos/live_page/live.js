@@ -46,15 +46,19 @@ function heard(message) {
 }
 
 async function draw(blob, number) {
-  const picture = await createImageBitmap(blob);
-  await new Promise(requestAnimationFrame); // never faster than the screen
-  if (canvas.width !== picture.width || canvas.height !== picture.height) {
-    canvas.width = picture.width;
-    canvas.height = picture.height;
+  try {
+    const picture = await createImageBitmap(blob);
+    await new Promise(requestAnimationFrame); // never faster than the screen
+    if (canvas.width !== picture.width || canvas.height !== picture.height) {
+      canvas.width = picture.width;
+      canvas.height = picture.height;
+    }
+    context.drawImage(picture, 0, 0);
+    picture.close();
+    canvas.dataset.number = number;
+  } catch (error) {
+    console.error(`picture ${number} cannot be drawn:`, error);
   }
-  context.drawImage(picture, 0, 0);
-  picture.close();
-  canvas.dataset.number = number;
   send({ seen: number });
 }
 

@@ -4,13 +4,11 @@ const HOLD = 700; // milliseconds for which a control that was just moved is not
 const PACE = 60; // milliseconds between two messages of a slider under the hand
 const KEPT = 120; // latencies in the plot
 const TONES = { open: "good", reopening: "warn", ended: "wait" };
-const WORDS = { open: "live" };
 const MANY = 12; // classes from which on one can be searched for
 
 let change = () => {};
 let latest = null;
 let dirty = false;
-let waited = 0; // when the first latency of the plot came
 const latencies = [];
 const touched = new Map(); // setting -> when it was moved here
 const rows = new Map(); // class -> {row, box, count}
@@ -20,7 +18,8 @@ export function start(hello, tell) {
   document.title = `${hello.title} - solov2-edge live`;
   $("source").textContent = hello.title;
   $("source").title = hello.title;
-  if (rows.size === 0) buildClasses(hello.classes);
+  latencies.length = 0;
+  if ([...rows.keys()].join("\n") !== hello.classes.join("\n")) buildClasses(hello.classes);
 }
 
 export function say(tone, word, veil = "") {
@@ -32,7 +31,6 @@ export function say(tone, word, veil = "") {
 
 export function show(state) {
   if (state.number !== latest?.number && state.number > 0) {
-    if (latencies.length === 0) waited = performance.now();
     latencies.push([performance.now(), state.latency]);
     if (latencies.length > KEPT) latencies.shift();
   }
@@ -61,12 +59,12 @@ setInterval(() => {
   badge(statistics, settings);
 }, 200);
 
-function badge({ state, message }, { paused }) {
-  if (latest.number === 0) return say(TONES[state] ?? "bad", state === "open" ? "starting" : state, message || "Waiting for the first frame");
+function badge({ state, message }, { paused, recording }) {
+  if (latest.number === 0) return say("wait", state === "open" ? "starting" : state, message || "Waiting for the first frame");
   if (paused) return say("warn", "paused", "Paused");
   if (state !== "open") return say(TONES[state] ?? "bad", state, message || `Source: ${state}`);
   if (latest.age > 3) return say("warn", "waiting", `No new frame for ${latest.age.toFixed(0)} s`);
-  say("good", WORDS.open);
+  say("good", recording ? "live, recording" : "live");
 }
 
 function plot() {
@@ -138,6 +136,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 function buildClasses(names) {
+  rows.clear();
+  $("classes").replaceChildren();
   for (const name of names) {
     const row = document.createElement("li");
     const label = row.appendChild(document.createElement("label"));
