@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urlsplit
+from contextlib import suppress
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -44,6 +45,7 @@ class ServeView:
     Attributes:
         url: what to open in a browser, with the token if there is one.
         port: it is reached by.
+        viewers: pages that are open.
         token: what a request must carry: ``?token=``, the cookie set with the page, or ``Authorization: Bearer``; "" is
             none.
     """
@@ -81,7 +83,7 @@ class ServeView:
         self._controls = controls
         self._title = title
         self._statistics = Statistics()
-        self._viewers = 0
+        self.viewers = 0
         self._lock = threading.Lock()
         self._slot: Shown | None = None
         self._closed = False
@@ -91,6 +93,8 @@ class ServeView:
         self._thread = threading.Thread(target=self._run, name="solov2-edge serve", daemon=True)
         self._thread.start()
         self._started.wait()
+        if self._failure is not None:
+            self.close()
         self._check()
 
     def show(self, shown: Shown) -> None:
@@ -100,7 +104,7 @@ class ServeView:
         with self._lock:
             waiting, self._slot = self._slot is not None, shown
             if not waiting and not self._closed:
-                self._loop.call_soon_threadsafe(self._take)
+                self._tell(self._take)
 
     def tick(self, statistics: Statistics) -> None:
         """Take the figures of a moment without a frame; the pages get them with the next beat."""
@@ -111,8 +115,8 @@ class ServeView:
         """End all connections and both threads; may be called again."""
         with self._lock:
             first, self._closed = not self._closed, True
-        if first and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if first and self._failure is None:
+            self._tell(self._stop.set)
         self._thread.join()
         self._worker.shutdown()
         self._socket.close()
@@ -122,6 +126,11 @@ class ServeView:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        # A loop that is gone has left the reason in _failure.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what)
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -164,11 +173,11 @@ class ServeView:
             self._newest.put(shown)
 
     async def _attend(self, connection: ServerConnection) -> None:
-        self._viewers += 1
+        self.viewers += 1
         try:
             await Viewer(connection, self._newest, self._controls, lambda: self._statistics).run(self._title)
         finally:
-            self._viewers -= 1
+            self.viewers -= 1
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         headers: dict[str, list[str]] = {}
@@ -177,10 +186,10 @@ class ServeView:
         refusal = self._access.refuse(request.path, headers)
         if refusal is not None:
             return _say(refusal.status, refusal.message)
-        path = urlsplit(request.path).path
+        path = request.path.partition("?")[0]
         if path == "/live":
             return (
-                None if self._viewers < MOST_VIEWERS else _say(503, f"{MOST_VIEWERS} pages look on, which is the most")
+                None if self.viewers < MOST_VIEWERS else _say(503, f"{MOST_VIEWERS} pages look on, which is the most")
             )
         if path == "/snapshot.png":
             return await self._snapshot()

@@ -93,7 +93,7 @@ class Access:
         return address.is_loopback or not self.loopback
 
     def _known(self, path: str, headers: Mapping[str, Sequence[str]]) -> bool:
-        given = parse_qs(urlsplit(path).query).get("token", [])[:4]
+        given = parse_qs(path.partition("?")[2]).get("token", [])[:4]
         given += [value[7:] for value in headers.get("authorization", ()) if value[:7].lower() == "bearer "]
         for cookies in headers.get("cookie", ()):
             pairs = [pair.strip().partition("=") for pair in cookies.split(";")]
