@@ -9,9 +9,14 @@ PIP := -m pip --disable-pip-version-check --quiet
 READY := .venv/.ready
 READY_NUMPY1 := .venv-numpy1/.ready
 
+# Benchmarks of accuracy, those that need a data set or hours of their own, and all others: of speed.
+ACCURACY := accuracy golden_parity onnx_precisions tflite_precisions coreml_precisions
+BY_HAND := coco80 kept soak
+SPEED := $(filter-out $(ACCURACY) $(BY_HAND), $(basename $(notdir $(wildcard benchmarks/*.py))))
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart report test test-quick test-numpy1 lint types bench links clean
+.PHONY: help setup quickstart report test test-quick test-numpy1 lint types bench accuracy links clean
 
 help: ## Say what can be made
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -60,7 +65,10 @@ types: $(READY) links ## Check types, strictly
 	.venv/bin/python -m mypy --explicit-package-bases tests/runtime tests/demos tests/test_cli.py tests/test_layout.py
 
 bench: $(READY) ## Time what speed promises are made of; each prints its ratios
-	@for file in benchmarks/*.py; do echo "== $$file"; .venv/bin/python "$$file" || exit 1; done
+	@for name in $(SPEED); do echo "== benchmarks/$$name.py"; .venv/bin/python "benchmarks/$$name.py" || exit 1; done
+
+accuracy: $(READY) ## Measure what accuracy promises are made of, in every format
+	@for name in $(ACCURACY); do echo "== benchmarks/$$name.py"; .venv/bin/python "benchmarks/$$name.py" || exit 1; done
 
 links: ## Build .links/, the tree as it is imported, for mypy and editors
 	@rm -rf .links && mkdir -p .links/solov2_edge

@@ -1,7 +1,7 @@
 """Time the bundled network in LiteRT and ONNX Runtime, every precision: network only, 2 threads, interleaved.
 
-Run with ``python benchmarks/engines.py``; converting takes some minutes and needs the conversion extras. Files go into
-a temporary folder, or with ``--folder DIR`` into one that a later run uses again. Prints medians and the fastest run
+Run with ``python benchmarks/engines.py``; converting takes some minutes the first time and needs the conversion
+extras. Prints medians and the fastest run
 in milliseconds, sizes, how many times float32's speed each has, and how far outputs are from ONNX Runtime's float32.
 Speed is compared round by round, each contender with the float32 file of its own format and with ONNX Runtime's: the
 median of the rounds' ratios stands with the quarter of the rounds below and above. Before each turn there is a pause,
@@ -19,13 +19,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import argparse
 import importlib
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import kept_folder
 from numpy.typing import NDArray
 
 from solov2_edge.bundled import bundle
@@ -145,14 +145,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calibration", type=Path, default=bundle().calibration, help="folder of pictures")
-    parser.add_argument("--folder", type=Path, help="where artefacts are kept; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, default=kept_folder(), help="of artefacts (%(default)s)")
     parser.add_argument("--precision", nargs="*", default=[], help="default: all; fp32 must be among them")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        artefacts = converted(folder, args.calibration, args.precision)
-        compare(artefacts, args.threads, args.rounds)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    artefacts = converted(args.folder, args.calibration, args.precision)
+    compare(artefacts, args.threads, args.rounds)
 
 
 def compare(artefacts: list[tuple[str, Path]], threads: int, rounds: int) -> None:

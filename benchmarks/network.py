@@ -1,7 +1,7 @@
 """Time the networks alone, `nano` and Light-448-R18, in ONNX Runtime and LiteRT at float32 and int8, in one run.
 
-Run with ``python benchmarks/network.py``; converting takes some minutes (and the conversion extras), so that files are
-kept with ``--folder DIR``. Weights are random: only time is measured, and that outputs agree with float32 in ONNX
+Run with ``python benchmarks/network.py``; converting takes some minutes the first time (and the conversion extras).
+Weights are random: only time is measured, and that outputs agree with float32 in ONNX
 Runtime is asserted afterwards. ``--yolo FILE.onnx`` times another network beside them, on the same threads with the
 same options, and prints how long `nano` takes by it; the file's input decides the size, so that both get one picture
 size, and `nano` is then fed a tensor as the other is.
@@ -20,7 +20,6 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from kept import kept_folder
 
 from solov2_edge.bundled import bundle
 from solov2_edge.converters.calibration import read_calibration
@@ -183,13 +183,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calibration", type=Path, default=bundle().calibration, help="folder of pictures")
-    parser.add_argument("--folder", type=Path, help="where artefacts are kept; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, default=kept_folder(), help="of artefacts (%(default)s)")
     parser.add_argument("--yolo", type=Path, nargs="*", default=[], help="ONNX files to time nano against")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        compare(args, folder)
+    args.folder.mkdir(parents=True, exist_ok=True)
+    compare(args, args.folder)
 
 
 def compare(args: argparse.Namespace, folder: Path) -> None:

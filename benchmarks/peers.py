@@ -30,9 +30,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from kept import kept_folder
 from numpy.typing import NDArray
 from plain_decode import OPTIONS, by_opencv, by_torch, plain_batch, plain_decode, plain_selection
-from whole_frame import CACHE, FULL_HD, INSTANCES, NAME, artefact
+from whole_frame import FULL_HD, INSTANCES, NAME, artefact
 from whole_frame import INPUT as LIGHT_INPUT
 
 from solov2_edge.bundled import bundle
@@ -225,7 +226,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--light", nargs="*", choices=("int8", "fp32"), default=["int8"], help="precisions of Light")
     parser.add_argument("--yolo", nargs="+", type=Path, default=[], help="ONNX files of other segmenters")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of built artefacts (%(default)s)")
+    parser.add_argument("--cache", type=Path, default=kept_folder(), help="folder of built artefacts (%(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     machine = read_machine()

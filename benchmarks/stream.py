@@ -1,6 +1,6 @@
 """Frames per second of ``Segmenter.stream()`` against calling frame by frame: 1080p, ONNX Runtime and LiteRT.
 
-``python benchmarks/stream.py`` converts the bundled model to int8 (some minutes, once with ``--folder DIR``), then
+``python benchmarks/stream.py`` converts the bundled model to int8 (half a minute, once), then
 measures float32 and int8, or the artefacts named: in turns, a run over the same frames by calls and one by a stream,
 on frames in memory and out of a video file. Ratios are taken round by round; instances are compared bit for bit after
 timing.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from kept import kept_folder
 from numpy.typing import NDArray
 
 from solov2_edge.bundled import bundle
@@ -124,12 +125,11 @@ def main() -> None:
     parser.add_argument("--depth", type=int, nargs="+", default=[DEPTH])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--frames", type=int, default=18)
-    parser.add_argument("--folder", type=Path, help="where int8 artefacts are kept; default: a temporary folder")
+    parser.add_argument("--folder", type=Path, default=kept_folder(), help="of artefacts (%(default)s)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.folder or Path(temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = args.artefacts or [bundle().artefact, int8_artefact(folder)]
+        args.folder.mkdir(parents=True, exist_ok=True)
+        paths = args.artefacts or [bundle().artefact, int8_artefact(args.folder)]
         pictures = resized(read_frames(bundle().pictures, 6), *FULL_HD)
         frames = tuple(pictures[index % len(pictures)] for index in range(args.frames))
         write_video(Path(temporary) / "frames.mp4", frames)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
+from kept import kept_folder
 from numpy.typing import NDArray
 
 from solov2_edge.bundled import bundle
@@ -34,7 +35,6 @@ INPUT = (448, 768)  # the paper's box
 NAME = "light-448-r18"
 INSTANCES = 20
 BOUND = 1.15  # whole frame over bare network
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
 
 
 class Planted:
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--instances", type=int, nargs="+", default=[0, 5, INSTANCES, 100])
     parser.add_argument("--artefact", type=Path, help="another .onnx, held against no bound")
-    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the artefact (%(default)s)")
+    parser.add_argument("--cache", type=Path, default=kept_folder(), help="folder of the artefact (%(default)s)")
     args = parser.parse_args()
     frame = resized(read_frames(bundle().pictures, 1), *FULL_HD)[0]
     session = OrtSession(args.artefact or artefact(args.cache), threads=args.threads)
