@@ -45,6 +45,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "advise": ("solov2_edge.command_advise", "runs artefacts in turn on this machine and says which one to ship"),
     "report": ("solov2_edge.command_report", "one page about a conversion: size, AP, time, parity, provenance"),
     "bench": ("solov2_edge.command_bench", "milliseconds per stage, artefacts in turn, against instance count"),
+    "browser": ("solov2_edge.command_browser", "a page that runs an artefact in the browser itself, camera included"),
+    "live": ("solov2_edge.command_live", "a camera, a stream or a video into a window, a page, a video or JSON lines"),
     "train": ("solov2_edge.command_train", "train a variant on a COCO annotation file"),
 }
 

@@ -36,17 +36,19 @@ class MissingDependencyError(SolovEdgeError):
 
     exit_code = 4
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, *, line: str | None = None) -> None:
         """Say which package is missing and which extra brings it.
 
         Args:
             package: import name of the missing package, for example ``"onnxruntime"``.
             extra: extra of solov2-edge that installs it, for example ``"onnx"``.
             purpose: what it is needed for, for example ``"running .onnx artefacts"``.
+            line: what installs it where no extra can, in words or as a command; ``extra`` is then empty.
         """
         self.package = package
         self.extra = extra
-        super().__init__(f"{purpose} needs {package}, which is not installed: pip install 'solov2-edge[{extra}]'")
+        line = f"pip install 'solov2-edge[{extra}]'" if line is None else line
+        super().__init__(f"{purpose} needs {package}, which is not installed: {line}")
 
 
 def require(condition: bool, message: str) -> None:

@@ -114,6 +114,7 @@ class Chromium:
         page.resize(width, height, scale)
         page.call("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
         page.call("Page.navigate", {"url": url})
+        page.wait_for("document.readyState != 'loading'")
         return page
 
     def close(self) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,6 +47,50 @@ def chromium() -> ModuleType:
     if module.BROWSER is None:
         pytest.skip(module.NO_BROWSER)
     return module
+
+
+JAVASCRIPT_ARRAYS = {"float32": "Float32Array", "uint8": "Uint8Array", "int32": "Int32Array", "uint32": "Uint32Array"}
+
+
+@pytest.fixture(scope="session")
+def javascript() -> Callable[..., list[Any]]:
+    """Call functions of the browser page's modules in Node: ``(module, name, *args)`` each, all in one process.
+
+    A call that throws gives its error as an ``AssertionError`` in the list. Without Node the test is skipped.
+    """
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed here")
+    folder = Path(__file__).resolve().parent
+    page = folder.parents[1] / "demos" / "browser_page"
+
+    def encode(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            name = JAVASCRIPT_ARRAYS[value.dtype.name]
+            return {f"${name}": base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()}
+        raise TypeError(f"no JavaScript for {type(value)}")
+
+    def decode(value: dict[str, Any]) -> Any:
+        for dtype, name in JAVASCRIPT_ARRAYS.items():
+            if f"${name}" in value:
+                return np.frombuffer(base64.b64decode(value[f"${name}"]), dtype)
+        return value
+
+    def call(*calls: tuple[Any, ...]) -> list[Any]:
+        jobs = [{"module": (page / module).as_uri(), "name": name, "args": args} for module, name, *args in calls]
+        done = subprocess.run(
+            [node, str(folder / "browser_modules.mjs")],
+            input=json.dumps(jobs, default=encode),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        answers = json.loads(done.stdout, object_hook=decode)
+        return [answer["result"] if "result" in answer else AssertionError(answer["error"]) for answer in answers]
+
+    return call
 
 
 @pytest.fixture
