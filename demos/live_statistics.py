@@ -86,6 +86,11 @@ class Meter:
         self._all = Quantiles()
         self._dropped = 0
 
+    @property
+    def frames(self) -> int:
+        """Frames counted so far."""
+        return self._frames
+
     def count(self, latency: float, network: float, dropped: int, status: SourceStatus) -> Statistics:
         """Take one more frame into account.
 

@@ -91,12 +91,19 @@ class View(Protocol):
         """End; called once, whatever happened. What was shown before must be safe afterwards."""
 
 
-def close_all(views: Sequence[View]) -> None:
-    """Close every view, also where one of them fails; the first error is raised in the end."""
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+def close_all(things: Sequence[Closable]) -> None:
+    """Close everything, also where one of them fails; the first error is raised in the end."""
     errors = []
-    for view in views:
+    for thing in things:
         try:
-            view.close()
+            thing.close()
         except Exception as error:  # noqa: BLE001 - raised below, once the others are safe
             errors.append(error)
     if errors:

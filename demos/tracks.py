@@ -95,9 +95,9 @@ class Tracker:
         for track, instance in self._matches(instances, boxes, areas, index):
             numbers[instance] = track.number
             _follow(track, instances, instance, boxes[instance], int(areas[instance]), index)
-        for instance in np.flatnonzero(numbers == 0):
+        for instance in np.flatnonzero(numbers == 0).tolist():
             numbers[instance] = self._next
-            self._tracks.append(_start(self._next, instances, int(instance), boxes[instance], areas[instance], index))
+            self._tracks.append(_start(self._next, instances, instance, boxes[instance], areas[instance], index))
             self._next += 1
         kept = [track for track in self._tracks if track.missed <= self._patience]
         # Beyond the limit those go that were not seen for longest.
