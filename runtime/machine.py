@@ -17,12 +17,14 @@ __all__ = [
     "Clocks",
     "CpuInfo",
     "Machine",
+    "parse_cpu_features",
     "parse_cpu_max",
     "parse_cpuinfo",
     "parse_meminfo",
     "parse_os_release",
     "read_clocks",
     "read_machine",
+    "read_text",
     "thread_variables",
     "versions",
 ]
@@ -41,6 +43,8 @@ DISTRIBUTIONS = (
     "tflite-runtime",
     "tensorflow",
     "coremltools",
+    "ncnn",
+    "openvino",
     "torch",
 )
 # Environment variables that limit the threads of BLAS, OpenMP and OpenCV.
@@ -121,6 +125,12 @@ def parse_cpuinfo(text: str) -> CpuInfo:
     return CpuInfo(names[0] if names else "", tuple(float(value) for value in fields.get("cpu MHz", [])))
 
 
+def parse_cpu_features(text: str) -> frozenset[str]:
+    """Return what the processor can do, by the names in ``/proc/cpuinfo``: x86 says ``flags``, ARM ``Features``."""
+    found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    return frozenset(found.group(1).split()) if found else frozenset()
+
+
 def parse_meminfo(text: str) -> int | None:
     """Return the bytes of physical memory from the text of ``/proc/meminfo``."""
     found = re.search(r"^MemTotal:\s*(\d+)\s*kB", text, re.MULTILINE)
@@ -142,19 +152,19 @@ def parse_cpu_max(text: str) -> float | None:
 def read_clocks(root: Path = Path("/")) -> Clocks:
     """Read governor and clocks; a virtual machine has no governor, and its clock stands in ``/proc/cpuinfo``."""
     policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
-    governors = {text for text in (_text(policy / "scaling_governor") for policy in policies) if text}
+    governors = {text for text in (read_text(policy / "scaling_governor") for policy in policies) if text}
     # Cores of one board may differ (big and little): the fastest is what a single thread gets.
-    now = _largest(_text(policy / "scaling_cur_freq") for policy in policies)
-    most = _largest(_text(policy / "scaling_max_freq") for policy in policies)
+    now = _largest(read_text(policy / "scaling_cur_freq") for policy in policies)
+    most = _largest(read_text(policy / "scaling_max_freq") for policy in policies)
     if now is None:
-        now = max(parse_cpuinfo(_text(root / "proc/cpuinfo")).mhz, default=None)
+        now = max(parse_cpuinfo(read_text(root / "proc/cpuinfo")).mhz, default=None)
     return Clocks(", ".join(sorted(governors)) or None, now, most)
 
 
 def read_machine(root: Path = Path("/")) -> Machine:
     """Read everything; nothing here raises for a file that is missing."""
-    board = _text(root / "proc/device-tree/model").strip("\0 ") or None
-    cpu = parse_cpuinfo(_text(root / "proc/cpuinfo")).model or _sysctl("machdep.cpu.brand_string")
+    board = read_text(root / "proc/device-tree/model").strip("\0 ") or None
+    cpu = parse_cpuinfo(read_text(root / "proc/cpuinfo")).model or _sysctl("machdep.cpu.brand_string")
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     cores = os.cpu_count() or 1
     return Machine(
@@ -163,10 +173,10 @@ def read_machine(root: Path = Path("/")) -> Machine:
         architecture=platform.machine(),
         cores=cores,
         usable_cores=len(affinity(0)) if affinity else cores,
-        cpu_quota=parse_cpu_max(_text(root / "sys/fs/cgroup/cpu.max")),
-        memory_bytes=parse_meminfo(_text(root / "proc/meminfo")) or _memory_of_posix(),
+        cpu_quota=parse_cpu_max(read_text(root / "sys/fs/cgroup/cpu.max")),
+        memory_bytes=parse_meminfo(read_text(root / "proc/meminfo")) or _memory_of_posix(),
         system=f"{platform.system()} {platform.release()}",
-        distribution=parse_os_release(_text(root / "etc/os-release")),
+        distribution=parse_os_release(read_text(root / "etc/os-release")),
         clocks=read_clocks(root),
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
@@ -190,7 +200,8 @@ def thread_variables() -> dict[str, str]:
     return {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return what a small file holds without the white space around it, empty where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:

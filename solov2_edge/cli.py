@@ -47,6 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "bench": ("solov2_edge.command_bench", "milliseconds per stage, artefacts in turn, against instance count"),
     "browser": ("solov2_edge.command_browser", "a page that runs an artefact in the browser itself, camera included"),
     "live": ("solov2_edge.command_live", "a camera, a stream or a video into a window, a page, a video or JSON lines"),
+    "doctor": ("solov2_edge.command_doctor", "what this machine can run, what holds it back, and the cure for each"),
     "train": ("solov2_edge.command_train", "train a variant on a COCO annotation file"),
 }
 
