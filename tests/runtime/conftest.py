@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import threading
@@ -43,6 +44,31 @@ def no_thread_left() -> Iterator[None]:
             signal.signal(signal.SIGALRM, before)
     left = [thread.name for thread in threading.enumerate() if thread.name.startswith("solov2-edge ")]
     assert not left, left
+
+
+@pytest.fixture
+def nothing_left(no_thread_left: None) -> Iterator[None]:
+    """As above; fail too where a descriptor or a child process is left, on a system that tells of them."""
+
+    def held() -> set[str]:
+        gc.collect()
+        descriptors = Path("/proc/self/fd")
+        found = {f"descriptor {entry.name} {_target(entry)}" for entry in descriptors.glob("*")}
+        for children in Path("/proc/self/task").glob("*/children"):
+            found |= {f"child {child}" for child in children.read_text().split()}
+        return {one for one in found if not one.endswith("/fd")}  # the listing's own
+
+    before = held()
+    yield
+    left = held() - before
+    assert not left, left
+
+
+def _target(entry: Path) -> str:
+    try:
+        return str(entry.readlink())
+    except OSError:  # closed since it was listed
+        return "/fd"
 
 
 @pytest.fixture
