@@ -52,7 +52,7 @@ class OpenCvGui:
     def show(self, picture: NDArray[np.uint8]) -> None:
         """Show a picture."""
         if not self._opened:
-            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             height, width = picture.shape[:2]
             longest = max(height, width)
             scale = min(LARGEST_SIDE, max(SMALLEST_SIDE, longest)) / longest

@@ -26,7 +26,7 @@ class Settings:
         paused: the picture stands still; a live source goes on, and its frames are dropped.
         recording: the overlays are being written to a video.
         alpha: opacity of the masks' tint, 0 (outline only) to 1 (solid).
-        labels: draw a tag with class name, score and track where one fits.
+        labels: draw a tag with class name and score where one fits.
     """
 
     score_threshold: float = SHOWN_SCORE

@@ -12,7 +12,7 @@ from solov2_edge.demos.labels import FONT, text_scale
 from solov2_edge.demos.live_controls import Settings
 from solov2_edge.demos.live_statistics import Statistics
 
-__all__ = ["draw_lines", "draw_status", "status_words"]
+__all__ = ["draw_status", "draw_table", "status_words"]
 
 GROUND, INK, ALARM = (24, 24, 24), (235, 235, 235), (96, 160, 255)  # BGR; the alarm is an orange
 DIMMED = 0.3  # of the picture's brightness stays below the list of keys
@@ -51,15 +51,17 @@ def draw_status(picture: NDArray[np.uint8], words: str, alarm: str = "") -> NDAr
     return np.concatenate([picture, bar])
 
 
-def draw_lines(picture: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.uint8]:
-    """Return the picture dimmed, with lines of text over it."""
+def draw_table(picture: NDArray[np.uint8], rows: Sequence[tuple[str, str]]) -> NDArray[np.uint8]:
+    """Return the picture dimmed, with two columns of text over it."""
     height, width = picture.shape[:2]
     canvas = (picture * DIMMED).astype(np.uint8)
     scale = text_scale(height, width)
     (_, tall), baseline = cv2.getTextSize("Ag", FONT, scale, 1)
-    step = min(2 * (tall + baseline), height // (len(lines) + 1))
-    for number, line in enumerate(lines, start=1):
-        _write(canvas, line, (step, number * step), scale, INK, width - 2 * step)
+    step = min(2 * (tall + baseline), height // (len(rows) + 1))
+    column = 2 * step + max(cv2.getTextSize(first, FONT, scale, 1)[0][0] for first, _ in rows)
+    for number, (first, second) in enumerate(rows, start=1):
+        _write(canvas, first, (step, number * step), scale, INK, width - 2 * step)
+        _write(canvas, second, (column, number * step), scale, INK, width - column - step)
     return canvas
 
 

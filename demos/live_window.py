@@ -13,20 +13,20 @@ from solov2_edge.demos.highgui import Gui
 from solov2_edge.demos.live_controls import Controls
 from solov2_edge.demos.live_snapshot import save_shown
 from solov2_edge.demos.live_statistics import Statistics
-from solov2_edge.demos.live_status import draw_lines, draw_status, status_words
+from solov2_edge.demos.live_status import draw_status, draw_table, status_words
 from solov2_edge.demos.live_view import Shown
 
 __all__ = ["HELP", "Window"]
 
 HELP = (
-    "space  pause and go on",
-    "+ -    score threshold up and down",
-    "c      next class, then all again",
-    "l      labels on and off",
-    "s      save this frame",
-    "r      record, and stop recording",
-    "h      this list",
-    "q      quit (also Esc)",
+    ("space", "pause and go on"),
+    ("+ -", "score threshold up and down"),
+    ("c", "next class, then all again"),
+    ("l", "labels on and off"),
+    ("s", "save this frame"),
+    ("r", "record, and stop recording"),
+    ("h", "this list"),
+    ("q", "quit (also Esc)"),
 )
 SAID_SECONDS = 3.0  # a message stays
 WAITING = (360, 640)  # (H, W) of the picture shown before there is one
@@ -97,7 +97,7 @@ class Window:
         picture: NDArray[np.uint8]
         picture = np.full((*WAITING, 3), 40, np.uint8) if self._shown is None else self._shown.overlay
         if self._helps:
-            picture = draw_lines(picture, HELP)
+            picture = draw_table(picture, HELP)
         words = status_words(statistics, self._controls.settings)
         if self._shown is None:
             words = "waiting for the first frame"
