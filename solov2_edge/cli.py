@@ -64,6 +64,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "coremltools": ("convert-coreml", "reading and writing Core ML packages"),
     "sklearn": ("convert-coreml", "palettes of Core ML weights"),
     "pycocotools": ("eval", "computing COCO mask AP"),
+    "websockets": ("serve", "serving the live view as a web page"),
 }
 
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
