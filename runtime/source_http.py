@@ -10,6 +10,7 @@ import http.client
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -24,6 +25,30 @@ __all__ = ["MotionJpeg", "open_http", "without_secrets"]
 
 MAX_LINE = 1 << 16
 MAX_PART = 1 << 26  # bytes of one picture
+
+
+class _Basic(urllib.request.HTTPBasicAuthHandler):
+    def http_error_401(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
+        return _then_closed(fp, super().http_error_401, req, fp, code, msg, headers)
+
+
+class _Digest(urllib.request.HTTPDigestAuthHandler):
+    def http_error_401(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any) -> Any:
+        return _then_closed(fp, super().http_error_401, req, fp, code, msg, headers)
+
+
+def _then_closed(first: Any, ask: Callable[..., Any], *arguments: Any) -> Any:
+    """Ask again with a password, and close the first answer, which the library leaves to the garbage collector."""
+    try:
+        second = ask(*arguments)
+    except ValueError:  # another handler's way of asking
+        return None
+    except BaseException:
+        first.close()
+        raise
+    if second is not None:  # else the first is the answer
+        first.close()
+    return second
 
 
 class MotionJpeg:
@@ -146,9 +171,7 @@ def _connect(url: str, shown: str, timeout: float) -> MotionJpeg | None:
     users = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         users.add_password(None, plain, unquote(parts.username), unquote(parts.password or ""))
-    ask = urllib.request.build_opener(
-        urllib.request.HTTPDigestAuthHandler(users), urllib.request.HTTPBasicAuthHandler(users)
-    )
+    ask = urllib.request.build_opener(_Digest(users), _Basic(users))
     try:
         response = ask.open(plain, timeout=timeout)
     except urllib.error.HTTPError as error:

@@ -51,7 +51,6 @@ def nothing_left(no_thread_left: None) -> Iterator[None]:
     """As above; fail too where a descriptor or a child process is left, on a system that tells of them."""
 
     def held() -> set[str]:
-        gc.collect()
         descriptors = Path("/proc/self/fd")
         found = {f"descriptor {entry.name} {_target(entry)}" for entry in descriptors.glob("*")}
         for children in Path("/proc/self/task").glob("*/children"):
@@ -60,6 +59,8 @@ def nothing_left(no_thread_left: None) -> Iterator[None]:
 
     before = held()
     yield
+    if held() - before:
+        gc.collect()
     left = held() - before
     assert not left, left
 
