@@ -41,6 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mode", choices=MODES,
         help="live: the newest frame, others dropped; video: every frame (default: live for what comes by itself)",
     )  # fmt: skip
+    parser.add_argument("--width", type=int, metavar="W", help="of a camera's frames, to ask for")
+    parser.add_argument("--height", type=int, metavar="H", help="of a camera's frames, to ask for")
+    parser.add_argument("--fps", type=float, metavar="N", help="frames per second to ask a camera for")
+    parser.add_argument(
+        "--reopen", type=float, metavar="S", help="look for a vanished camera for so many seconds (default: for ever)"
+    )
     parser.add_argument("--frames", type=int, metavar="N", help="end after N frames")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="show these classes only")
     parser.add_argument(
@@ -84,13 +90,15 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         model, segment = _open(args, console)
         stack.callback(segment.close)
         controls = Controls(segment.spec.class_names, settings)
-        source = stack.enter_context(open_source(args.source))
+        asked = {name: getattr(args, name) for name in ("width", "height", "fps", "reopen")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        source = stack.enter_context(open_source(args.source, **given))
         mode = source.mode if args.mode is None else Mode(args.mode)
         with EndSignals() as signals:
             views = Views(args, source, controls, console)
             console.log(f"{source.description}, {mode.value} mode; Ctrl-C ends it")
             summary = run_live(segment, source, views.all, controls, mode=mode, frames=args.frames, signals=signals)
-    data = {"artefact": model, "source": args.source, "mode": mode.value, **summary, **views.left()}
+    data = {"artefact": model, "source": source.description, "mode": mode.value, **summary, **views.left()}
     # What goes through a pipe as lines stays lines.
     tell = console.log if args.json_lines == STDOUT else console.say
     tell(_sentence(data))
