@@ -29,8 +29,12 @@ from solov2_edge.demos.conversion_data import (
     Timing,
 )
 from solov2_edge.demos.image import encode_jpeg
+from solov2_edge.demos.live_controls import Settings
+from solov2_edge.demos.live_statistics import Statistics
+from solov2_edge.demos.live_view import Shown
 from solov2_edge.demos.report_data import StageParity
 from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.source import Frame
 
 Boxes = list[tuple[int, int, int, int]]
 
@@ -113,6 +117,24 @@ def make() -> Callable[..., Instances]:
 def grey() -> Callable[[int, int], NDArray[np.uint8]]:
     """Build a mid-grey BGR frame."""
     return lambda height, width: np.full((height, width, 3), 128, np.uint8)
+
+
+@pytest.fixture
+def show(make: Callable[..., Instances], grey: Callable[[int, int], NDArray[np.uint8]]) -> Callable[..., Shown]:
+    """Build what a live view is shown: a frame of 48 x 64 with one instance per box."""
+
+    def build(index: int = 0, boxes: Boxes | None = None, height: int = 48, width: int = 64, **more: Any) -> Shown:
+        settings: Settings = more.pop("settings", Settings())
+        instances = make(height, width, [(8, 8, 28, 32)] if boxes is None else boxes)
+        frame = Frame(
+            more.pop("image", grey(height, width)), index, 100.0 + index, seconds=more.pop("seconds", index / 10)
+        )
+        tracks = np.arange(1, len(instances) + 1)
+        timings = {"capture": 1.0, "preprocess": 2.0, "network": 3.0, "decode": 4.0}
+        statistics = more.pop("statistics", Statistics(frames=index + 1, fps=10.0, latency=12.3, dropped=4))
+        return Shown(frame, instances, tracks, timings, 12.3, statistics, settings, **more)
+
+    return build
 
 
 def _panel(level: int) -> bytes:
