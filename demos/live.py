@@ -114,9 +114,9 @@ class _Loop:
             statistics = self.meter.count(
                 found.latency, found.timings["network"], result.dropped, self._source.status()
             )
-            settings = self._show(found, statistics)
-            if settings.paused:
-                self._pause(found, settings)
+            seen = self._show(found, statistics)
+            if self._controls.settings.paused:
+                self._pause(found, seen)
                 # What a camera gave before is of the past; a file goes on where it stood.
                 resumed = perf_counter() if mode is Mode.LIVE else 0.0
             self._look_for(self._controls.settings.score_threshold)
