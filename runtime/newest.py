@@ -28,7 +28,7 @@ class Newest:
     """
 
     def __init__(self, source: Source) -> None:
-        """Prepare; nothing is drawn before :meth:`start`.
+        """Prepare; nothing is drawn before this is iterated over.
 
         Raises:
             InputError: the source has neither a pace of its own nor a frame rate.
@@ -46,18 +46,13 @@ class Newest:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Start drawing."""
-        # A daemon: a read that is stuck in a driver does not keep the program from ending.
-        self._thread = threading.Thread(target=self._draw, name="solov2-edge capture", daemon=True)
-        self._thread.start()
-
     def __iter__(self) -> Iterator[tuple[Frame, int]]:
         """Yield the newest frame and how many were dropped before it, until source and slot are empty.
 
         Raises:
             BaseException: what the source raised, after the last frame.
         """
+        self._start()
         while True:
             with self._monitor:
                 self._monitor.wait_for(lambda: self._slot is not None or self._end is not None)
@@ -79,6 +74,13 @@ class Newest:
         self.source.close()
         if self._thread is not None:
             self._thread.join(CLOSE_PATIENCE_SECONDS)
+
+    def _start(self) -> None:
+        with self._monitor:
+            if self._end is None:
+                # A daemon: a read that is stuck in a driver does not keep the program from ending.
+                self._thread = threading.Thread(target=self._draw, name="solov2-edge capture", daemon=True)
+                self._thread.start()
 
     def _draw(self) -> None:
         end = _End()

@@ -12,7 +12,7 @@ the slower of the two, however slow the model is, and nothing ever piles up.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -80,32 +80,14 @@ def watch(
         f"pictures go one by one, expected a depth of 1, got {depth}; go through them in video mode",
     )
     if mode is Mode.LIVE:
-        return _live(segment, Newest(source), LIVE_DEPTH if depth is None else depth)
+        newest = Newest(source)
+        return _results(segment, newest, LIVE_DEPTH if depth is None else depth, newest.close)
     default = DEPTH if mode is Mode.VIDEO else 1
-    return _all(segment, source, default if depth is None else depth)
-
-
-def _live(segment: Segmenter, newest: Newest, depth: int) -> Generator[StreamResult, None, None]:
-    results = _results(segment, newest, depth)
-    try:
-        newest.start()
-        yield from results
-    finally:
-        newest.close()  # first: the pipeline may be waiting for a frame
-        results.close()
-
-
-def _all(segment: Segmenter, source: Source, depth: int) -> Generator[StreamResult, None, None]:
-    results = _results(segment, ((frame, 0) for frame in source), depth)
-    try:
-        yield from results
-    finally:
-        source.close()
-        results.close()
+    return _results(segment, ((frame, 0) for frame in source), default if depth is None else depth, source.close)
 
 
 def _results(
-    segment: Segmenter, frames: Iterable[tuple[Frame, int]], depth: int
+    segment: Segmenter, frames: Iterable[tuple[Frame, int]], depth: int, close: Callable[[], None]
 ) -> Generator[StreamResult, None, None]:
     taken: deque[tuple[Frame, int, float]] = deque()  # in the order in which the results come
 
@@ -121,4 +103,5 @@ def _results(
             waited = 1e3 * (given - frame.captured)
             yield StreamResult(frame, result.instances, result.timings, waited + result.latency, dropped)
     finally:
+        close()  # first: the pipeline may be waiting for a frame
         results.close()
