@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, dict[str, Any
 
 
 def int8(manifest: Manifest, target: str | None) -> Manifest:
-    return replace(manifest, precision="int8", quantisation=target and {"target": target})
+    return replace(manifest, precision="int8", quantisation={"target": target} if target else None)
 
 
 def test_a_float_file_gets_half_precision_and_both_caches(make_onnx: MakeOnnx, asked: Any, cache: Path) -> None:
