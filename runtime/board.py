@@ -156,6 +156,8 @@ def read_packages(root: Path) -> dict[str, str]:
 
 def find_command(root: Path, name: str) -> Path | None:
     """Return where a command lies below ``root``, looking through PATH and an administrator's folders."""
+    if root == Path("/") and (here := shutil.which(name)):
+        return Path(here)
     folders = dict.fromkeys([*os.environ.get("PATH", "").split(os.pathsep), *SYSTEM_FOLDERS])
     below = os.pathsep.join(str(root / folder.lstrip("/")) for folder in folders if folder.startswith("/"))
     found = shutil.which(name, path=below)

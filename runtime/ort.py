@@ -154,9 +154,12 @@ def _open(path: str, threads: int | None, requests: Requests) -> Any:
         try:
             session = onnxruntime.InferenceSession(path, options, providers=request, enable_fallback=0)
         except ORT_ERRORS as error:
+            cure = "convert the checkpoint again or check the installation"
+            if cache := request[0][1].get("trt_engine_cache_path"):
+                cure = f"delete {cache} if TensorRT was updated since it was filled, else {cure}"
             failure = InputError(
                 f"{path} cannot be opened by ONNX Runtime {onnxruntime.__version__} with {wanted}: "
-                f"{_first_line(error)}; convert the checkpoint again or check the installation"
+                f"{_first_line(error)}; {cure}"
             )
             failure.__cause__ = error
             continue

@@ -158,6 +158,12 @@ def test_a_camera_that_may_not_be_read_names_its_group(machines: Path, tmp_path:
     assert finding.cure == f"sudo usermod -aG {expected} $USER, then log in again"
 
 
+def test_systems_that_do_not_list_cameras_as_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    (finding,) = camera_findings(Path("/"))
+    assert (finding.state, finding.name) == ("ok", "cameras")
+
+
 def test_this_machine_can_be_looked_at() -> None:
     findings = list(examine())
     assert {"machine", "engines", "OpenCV", "cameras"} <= {finding.topic for finding in findings}

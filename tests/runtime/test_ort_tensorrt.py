@@ -70,6 +70,17 @@ def test_a_float_file_gets_half_precision_and_both_caches(make_onnx: MakeOnnx, a
     assert session.providers == (TENSORRT,)
 
 
+def test_an_engine_that_does_not_fit_any_more_names_its_folder(
+    make_onnx: MakeOnnx, monkeypatch: pytest.MonkeyPatch, asked: Any, cache: Path
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("could not deserialize engine from cache")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(InputError, match=r"deserialize engine from cache; delete .*/here/\S+ if TensorRT was updated"):
+        OrtSession(make_onnx(), providers="tensorrt")
+
+
 def test_without_a_sidecar_the_manifest_inside_says_the_same(make_onnx: MakeOnnx, asked: Any) -> None:
     path = make_onnx()
     OrtSession(path, providers="tensorrt")
