@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from solov2_edge.demos.live_statistics import Statistics
 from solov2_edge.demos.live_video import VideoFile, check_video_path
 from solov2_edge.demos.live_view import Shown
@@ -49,6 +52,7 @@ class Recorder:
         self._started = 0
         self._zero = 0.0  # seconds of the source at which the video begins, gaps cut out
         self._rate = 0.0
+        self._last: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
 
     def show(self, shown: Shown) -> None:
         """Write a frame, begin or finish a video."""
@@ -56,8 +60,12 @@ class Recorder:
             self._finish()
         elif not shown.repeated:
             video = self._video or self._begin(shown)
-            for _ in range(self._times(shown, video)):
+            slots = self._slots(shown, video)
+            for _ in range(slots - 1):
+                video.write(self._last)
+            if slots:
                 video.write(shown.overlay)
+            self._last = shown.overlay
 
     def tick(self, statistics: Statistics) -> None:
         """Nothing is to do between frames."""
@@ -74,11 +82,12 @@ class Recorder:
         self._zero = 0.0 if seconds is None else seconds
         height, width = shown.frame.image.shape[:2]
         self._video = VideoFile(numbered(self._path, self._started), self._rate, height, width)
+        self._last = shown.overlay
         self._said(f"recording to {self._video.path}")
         return self._video
 
-    def _times(self, shown: Shown, video: VideoFile) -> int:
-        """Return how often a frame is to be written so that the video is as long as its source was."""
+    def _slots(self, shown: Shown, video: VideoFile) -> int:
+        """Return how many frames the video lacks to be as long as its source: the last frame stands, then this one."""
         if shown.frame.seconds is None or not self._timed:
             return 1
         due = round((shown.frame.seconds - self._zero) * self._rate) + 1 - video.frames

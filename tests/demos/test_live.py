@@ -211,10 +211,10 @@ def test_a_pause_stands_still_and_shows_settings_on_the_same_frame(planted: Call
 
     witness = Witness({2: lambda: knobs.change(paused=True)}, ticking)
     run_live(planted(), Frames([(HEIGHT, WIDTH)] * 4), [witness], knobs)
-    assert [shown.frame.index for shown in witness.shown] == [0, 1, 1, 1, 1, 2, 3]
-    assert [shown.repeated for shown in witness.shown] == [False, False, True, True, True, False, False]
-    assert [len(shown.instances) for shown in witness.shown[:5]] == [0, 0, 0, 4, 2]
-    assert witness.shown[3].statistics.frames == 2
+    assert [shown.frame.index for shown in witness.shown] == [0, 1, 1, 1, 2, 3]
+    assert [shown.repeated for shown in witness.shown] == [False, False, True, True, False, False]
+    assert [len(shown.instances) for shown in witness.shown[:4]] == [0, 0, 4, 2]
+    assert witness.shown[3].statistics.frames == 2  # a frame that is shown again is not counted again
 
 
 def test_a_paused_camera_goes_on_with_a_frame_of_now(planted: Callable[..., Segmenter]) -> None:
