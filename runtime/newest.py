@@ -67,13 +67,14 @@ class Newest:
 
     def close(self) -> None:
         """Wake and end whoever iterates, close the source, and wait for the thread, but no longer than two seconds."""
+        start = perf_counter()
         with self._monitor:
             self._closed.set()
             self._slot, self._end = None, _End()
             self._monitor.notify_all()
         self.source.close()
         if self._thread is not None:
-            self._thread.join(CLOSE_PATIENCE_SECONDS)
+            self._thread.join(max(0.0, start + CLOSE_PATIENCE_SECONDS - perf_counter()))
 
     def _start(self) -> None:
         with self._monitor:

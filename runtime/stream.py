@@ -66,24 +66,38 @@ def watch(
         source: gone through once, by this.
         mode: default: the source's own. LIVE plays a file at its frame rate; VIDEO gives every frame of a camera,
             later and later where the model is slower.
-        depth: frames under way at most. Default: 1 in IMAGE and LIVE mode, so that a frame is the newest when the model
-            begins with it; 3 in VIDEO mode, one in each step. 2 in LIVE mode gives up to twice the frames per second,
-            each of them about one frame time older.
+        depth: frames under way at most. Default: 1 in LIVE mode, so that a frame is the newest when the model begins
+            with it; 3 in VIDEO mode, one in each step. 2 in LIVE mode gives more results per second where cores are
+            idle, each of them about one frame time older. Pictures go one by one, the next when it is asked for.
 
     Raises:
         InputError: LIVE mode of a source that has neither a pace nor a frame rate, or a depth other than 1 in IMAGE
-            mode or below 1; while iterating, what the source or the segmenter says.
+            mode; while iterating, a depth below 1, and what the source or the segmenter says.
     """
     mode = source.mode if mode is None else mode
     require(
         mode is not Mode.IMAGE or depth in (None, 1),
         f"pictures go one by one, expected a depth of 1, got {depth}; go through them in video mode",
     )
+    if mode is Mode.IMAGE:
+        return _one_by_one(segment, source)
     if mode is Mode.LIVE:
         newest = Newest(source)
         return _results(segment, newest, LIVE_DEPTH if depth is None else depth, newest.close)
-    default = DEPTH if mode is Mode.VIDEO else 1
-    return _results(segment, ((frame, 0) for frame in source), default if depth is None else depth, source.close)
+    return _results(segment, ((frame, 0) for frame in source), DEPTH if depth is None else depth, source.close)
+
+
+def _one_by_one(segment: Segmenter, source: Source) -> Generator[StreamResult, None, None]:
+    try:
+        asked = perf_counter()
+        for frame in source:
+            timings = {"capture": 1e3 * (perf_counter() - asked)}
+            instances = segment(frame.image)
+            latency = 1e3 * (perf_counter() - frame.captured)
+            yield StreamResult(frame, instances, timings | segment.timings, latency, 0)
+            asked = perf_counter()
+    finally:
+        source.close()
 
 
 def _results(
