@@ -81,10 +81,11 @@ def _broken(error: BaseException) -> dict[str, Any]:
         causes.append(str(chain))
     said = " ".join(causes)
     kind = "numpy" if "_ARRAY_API" in said or "multiarray" in said else "lib" if ".so" in said else "other"
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
     return {
         "topic": "OpenCV",
-        "name": "OpenCV",
+        "name": "OpenCV" if absent in (None, "cv2") else absent,
         "state": "missing",
         "text": f"cannot be imported, and everything else waits for it: {text[:300]}",
-        "cure": CURES[kind],
+        "cure": CURES[kind] if absent in (None, "cv2") else f"pip install {absent}",
     }

@@ -58,6 +58,7 @@ def test_a_root_that_is_none(tmp_path, capsys):
         ("ImportError('numpy.core.multiarray failed to import')", "pip install 'numpy<2'"),
         ("AttributeError('_ARRAY_API not found')", "pip install 'numpy<2'"),
         ("ModuleNotFoundError('No module named cv2', name='cv2')", "pip install opencv-python-headless"),
+        ("ModuleNotFoundError('No module named numpy', name='numpy')", "pip install numpy"),
     ],
 )
 def test_an_opencv_that_cannot_be_imported_is_the_finding(raised, cure):
