@@ -76,10 +76,10 @@ def _print(findings: Iterable[dict[str, Any]], console: Console) -> None:
 def _broken(error: BaseException) -> dict[str, Any]:
     """Return the finding about an OpenCV or NumPy that cannot be imported."""
     text = " ".join(str(error).split())
-    chain, causes = error, [text]
-    while (chain := chain.__cause__ or chain.__context__) is not None:  # type: ignore[assignment]
-        causes.append(str(chain))
-    said = " ".join(causes)
+    said, cause = "", error.__cause__ or error.__context__
+    while cause is not None:
+        said, cause = f"{said} {cause}", cause.__cause__ or cause.__context__
+    said = f"{text} {said}"
     kind = "numpy" if "_ARRAY_API" in said or "multiarray" in said else "lib" if ".so" in said else "other"
     absent = error.name if isinstance(error, ModuleNotFoundError) else None
     return {
