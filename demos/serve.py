@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -33,8 +34,8 @@ __all__ = ["MOST_VIEWERS", "ServeView"]
 MOST_VIEWERS = 16
 # A page that has gone without a word, as a phone out of reach does, is dropped after at most the sum of both.
 PING_SECONDS, PONG_SECONDS = 5.0, 10.0
-OPEN_SECONDS = 5.0  # to say what is wanted
-CLOSE_SECONDS = 1.0  # to agree on the end
+TAKE_SECONDS = 60.0  # to say what is wanted and to take it: a large snapshot over a bad network
+CLOSE_SECONDS = 1.0  # to agree on the end of a WebSocket, or of all of them
 LOGGER = logging.getLogger(__name__)
 LOGGER.addHandler(logging.NullHandler())  # what strangers send is no news for the terminal
 
@@ -148,22 +149,36 @@ class ServeView:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._newest = Newest(self._worker)
-        async with serve(
+        connections: weakref.WeakSet[ServerConnection] = weakref.WeakSet()
+
+        class Kept(ServerConnection):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                super().connection_made(transport)
+                connections.add(self)
+
+        server = await serve(
             self._attend,
             sock=self._socket,
+            create_connection=Kept,
             process_request=self._answer,
             compression=None,  # pictures are compressed
             max_size=MESSAGE_BYTES,
             max_queue=8,
-            open_timeout=OPEN_SECONDS,
+            open_timeout=TAKE_SECONDS,
             ping_interval=PING_SECONDS,
             ping_timeout=PONG_SECONDS,
-            close_timeout=CLOSE_SECONDS,
+            close_timeout=TAKE_SECONDS,
             server_header=None,
             logger=LOGGER,
-        ):
-            self._started.set()
-            await self._stop.wait()
+        )
+        self._started.set()
+        await self._stop.wait()
+        server.close()
+        ended, patience = asyncio.ensure_future(server.wait_closed()), CLOSE_SECONDS
+        while not (await asyncio.wait((ended,), timeout=patience))[0]:
+            patience = 0.05
+            for connection in list(connections):
+                connection.transport.abort()
         await self._newest.settle()
 
     def _take(self) -> None:
@@ -173,6 +188,7 @@ class ServeView:
             self._newest.put(shown)
 
     async def _attend(self, connection: ServerConnection) -> None:
+        connection.close_timeout = CLOSE_SECONDS
         self.viewers += 1
         try:
             await Viewer(connection, self._newest, self._controls, lambda: self._statistics).run(self._title)

@@ -30,7 +30,9 @@ def bind(host: str, port: int) -> socket.socket:
     )
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address, family=family)
+        # "::" is every address; else IPv6's own kind of it would leave the older ones out.
+        both = family == socket.AF_INET6 and address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, dualstack_ipv6=both)
     except (socket.gaierror, UnicodeError) as error:
         raise InputError(f"the host {host!r} cannot be found; give this machine's name or address") from error
     except OSError as error:

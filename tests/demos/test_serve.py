@@ -32,6 +32,9 @@ NAMES = ("nut", "bolt")
 TOKEN = "a-token-that-nobody-will-guess"
 
 
+WATCHING = b"\x81\x92\0\0\0\0" + b'{"watching": true}'  # masked with zeros
+
+
 class Counted(Shown):
     """Counts how often an overlay was asked for."""
 
@@ -101,6 +104,15 @@ def hear(page: ClientConnection, wanted: Callable[[dict[str, Any]], bool]) -> di
         message = page.recv(timeout=until - time.monotonic())
         if isinstance(message, str) and wanted(said := json.loads(message)):
             return dict(said)
+
+
+def handshake(view: ServeView) -> bytes:
+    """Return what opens a WebSocket, for a client that does nothing by itself."""
+    lines = (
+        "GET /live HTTP/1.1", f"Host: 127.0.0.1:{view.port}", "Upgrade: websocket", "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", "",
+    )  # fmt: skip
+    return "\r\n".join(lines).encode()
 
 
 def see(page: ClientConnection) -> tuple[int, NDArray[np.uint8]]:
@@ -185,7 +197,7 @@ def test_elsewhere_everything_needs_the_token(controls: Controls) -> None:
 
 
 def test_a_token_may_be_given(controls: Controls) -> None:
-    with ServeView("localhost", 0, controls, TOKEN) as view:
+    with ServeView("127.0.0.1", 0, controls, TOKEN) as view:
         assert view.url == f"http://localhost:{view.port}/?token={TOKEN}"
         assert get(view)[0] == 401
         assert get(view, f"/?token={TOKEN}")[0] == 200
@@ -256,6 +268,22 @@ def test_a_large_frame_is_streamed_smaller_and_saved_whole(view: ServeView, cont
     assert np.array_equal(np.asarray(whole), shown(7, controls, 60, 4 * LONGEST).overlay)
 
 
+def test_a_snapshot_is_taken_as_slowly_as_the_network_is(view: ServeView, controls: Controls) -> None:
+    view.show(shown(1, controls, 960, 1280, noise=True))
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        slow.settimeout(SECONDS)
+        slow.connect(("127.0.0.1", view.port))
+        slow.sendall(b"GET /snapshot.png HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        data, pauses = b"", 6
+        while more := slow.recv(1 << 16):
+            data, pauses = data + more, pauses - 1
+            time.sleep(0.2 if pauses > 0 else 0)
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}\r\n".encode() in head
+    assert len(body) > 3_000_000
+
+
 def test_there_is_no_snapshot_before_the_first_frame(view: ServeView) -> None:
     status, _, body = get(view, "/snapshot.png")
     assert status == 503
@@ -283,11 +311,7 @@ def test_a_page_that_reads_nothing_is_dropped_and_holds_nobody_up(
     monkeypatch.setattr(serve, "PING_SECONDS", 0.1)
     monkeypatch.setattr(serve, "PONG_SECONDS", 0.2)
     with ServeView("127.0.0.1", 0, controls) as view, socket.create_connection(("127.0.0.1", view.port)) as dead:
-        dead.sendall(
-            f"GET /live HTTP/1.1\r\nHost: 127.0.0.1:{view.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-        )
-        dead.sendall(b"\x81\x92\0\0\0\0" + b'{"watching": true}')  # masked with zeros; then it never reads again
+        dead.sendall(handshake(view) + WATCHING)  # then it never reads again
         until(lambda: view.viewers == 1)
         with look(view) as page:
             for index in range(3):
@@ -403,6 +427,21 @@ def test_the_end_is_told_and_leaves_nothing(controls: Controls) -> None:
     view.show(shown(1, controls))  # nobody is there to see it
     with ServeView("127.0.0.1", view.port, controls):  # the port is free again
         pass
+
+
+def test_the_end_does_not_wait_for_pages_that_hang(controls: Controls, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TAKE_SECONDS", "PING_SECONDS"):
+        monkeypatch.setattr(serve, name, 3600.0)
+    with ServeView("127.0.0.1", 0, controls) as view:
+        view.show(shown(0, controls, 960, 1280, noise=True))
+        silent, stuck, dead = (socket.create_connection(("127.0.0.1", view.port)) for _ in range(3))
+        stuck.sendall(b"GET /snapshot.png HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert stuck.recv(10)  # and no more
+        dead.sendall(handshake(view) + WATCHING)
+        until(lambda: view.viewers == 1)
+        view.show(shown(1, controls, 960, 1280, noise=True))
+    for client in (silent, stuck, dead):
+        client.close()
 
 
 def test_a_port_that_is_taken_is_said(view: ServeView, controls: Controls) -> None:
