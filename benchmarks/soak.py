@@ -201,8 +201,8 @@ def soak(
         source = open_source(text)
         views = [JsonLines(lines), Recorder(video, source.fps, said.append, live=mode is Mode.LIVE), watch]
         row |= run_live(segment, source, views, controls, mode=mode, frames=most)
-        with lines.open() as text:
-            assert sum(1 for _ in text) == row["frames"], "not a line for every frame"
+        with lines.open() as written:
+            assert sum(1 for _ in written) == row["frames"], "not a line for every frame"
         recorded = cv2.VideoCapture(str(video))
         row["recorded"] = int(recorded.get(cv2.CAP_PROP_FRAME_COUNT))
         recorded.release()
