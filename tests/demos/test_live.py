@@ -41,7 +41,8 @@ class Frames(Source):
     """Grey frames of the given sizes; waits where a size is None until it is told to go on or closed."""
 
     def __init__(self, sizes: list[tuple[int, int] | None], mode: Mode = Mode.VIDEO, fail: bool = False) -> None:
-        self.description, self.mode, self.fps = "frames", mode, 10.0
+        self.description, self.mode = "frames", mode
+        self.fps: float | None = 10.0
         self.sizes, self.fail = sizes, fail
         self.go_on = threading.Event()
         self.closed = False

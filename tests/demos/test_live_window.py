@@ -76,8 +76,8 @@ def test_keys_change_the_settings(window: Window, gui: FakeGui, controls: Contro
     assert press("+").score_threshold == 0.35
     assert press("=").score_threshold == 0.4
     assert press("-").score_threshold == 0.35
-    assert press("c").classes == {"cell"}
-    assert press("C").classes == {"dust"}
+    assert press("c").classes == frozenset({"cell"})
+    assert press("C").classes == frozenset({"dust"})
     assert press("c").classes is None
     assert press("l").labels is False
     assert press("r").recording is True
