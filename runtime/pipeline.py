@@ -38,13 +38,20 @@ class Pipeline:
     reader nor the program's end.
     """
 
-    def __init__(self, source: Iterator[Any], stages: Mapping[str, Callable[[Any], Any]], depth: int) -> None:
+    def __init__(
+        self,
+        source: Iterator[Any],
+        stages: Mapping[str, Callable[[Any], Any]],
+        depth: int,
+        patience: float | None = SOURCE_PATIENCE_SECONDS,
+    ) -> None:
         """Connect the stages; nothing is drawn yet.
 
         Args:
             source: drawn from in a thread of its own; let go of, but not closed, in the end.
-            stages: name -> what turns an item into the next stage's; at least one.
+            stages: name -> what turns an item into the next stage's; without any, the source works ahead of its reader.
             depth: items under way at most, at least 1; 1 lets no two stages work at the same time.
+            patience: seconds to wait for the source in the end; None for however long its item takes.
 
         Raises:
             InputError: depth is not a whole number of at least 1.
@@ -56,6 +63,7 @@ class Pipeline:
         self._source: Iterator[Any] | None = source
         self._stages = dict(stages)
         self._depth = depth
+        self._patience = patience
         self._under_way = 0
         self._lanes: tuple[Lane, ...] = tuple(deque() for _ in range(len(self._stages) + 1))
         self._monitor = threading.Condition()
@@ -93,7 +101,7 @@ class Pipeline:
         if threading.current_thread() in self._threads:  # a source may stop what reads it, and cannot wait for itself
             return
         for index, thread in enumerate(self._threads):
-            thread.join(SOURCE_PATIENCE_SECONDS if index == 0 else None)
+            thread.join(self._patience if index == 0 else None)
 
     def _start(self) -> None:
         source, self._source = self._source, None

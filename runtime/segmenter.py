@@ -75,11 +75,22 @@ class Segmenter:
         Raises:
             InputError: not such a frame, or the segmenter is closed.
         """
+        instances, self.timings = self.timed(frame)
+        return instances
+
+    def timed(self, frame: NDArray[Any]) -> tuple[Instances, dict[str, float]]:
+        """Segment one frame and return what it took too, whatever other threads do meanwhile.
+
+        Returns:
+            As for calling, and this frame's own ``preprocess``, ``network`` and ``decode`` milliseconds.
+
+        Raises:
+            InputError: as for calling.
+        """
         raw, geometry, timings = self._network(frame)
         start = perf_counter()
         instances = self._decode(raw, geometry)
-        self.timings = {**timings, "decode": (perf_counter() - start) * 1e3}
-        return instances
+        return instances, {**timings, "decode": (perf_counter() - start) * 1e3}
 
     def raw(self, frame: NDArray[Any]) -> RawOutputs:
         """Run the network on one frame and return what it says, undecoded.

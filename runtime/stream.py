@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -24,12 +25,11 @@ from solov2_edge.runtime.frame_stream import DEPTH
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.newest import Newest
 from solov2_edge.runtime.opening_source import open_source
+from solov2_edge.runtime.pipeline import Pipeline
 from solov2_edge.runtime.segmenter import Segmenter
 from solov2_edge.runtime.source import Frame, Mode, Source, SourceStatus
 
 __all__ = ["Frame", "Mode", "Source", "SourceStatus", "StreamResult", "open_source", "watch"]
-
-LIVE_DEPTH = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,29 +79,41 @@ def watch(
         mode is not Mode.IMAGE or depth in (None, 1),
         f"pictures go one by one, expected a depth of 1, got {depth}; go through them in video mode",
     )
-    if mode is Mode.IMAGE:
-        return _one_by_one(segment, source)
     if mode is Mode.LIVE:
         newest = Newest(source)
-        return _results(segment, newest, LIVE_DEPTH if depth is None else depth, newest.close)
-    return _results(segment, ((frame, 0) for frame in source), DEPTH if depth is None else depth, source.close)
+        if depth in (None, 1):
+            # The same thread takes a frame and works on it, which leaves nothing to wait for in between.
+            return _through(Pipeline(_one_by_one(segment, newest), {}, 1, patience=None).results(), newest.close)
+        return _through(_streamed(segment, newest, depth), newest.close)
+    frames = ((frame, 0) for frame in source)
+    if mode is Mode.IMAGE:
+        return _through(_one_by_one(segment, frames), source.close)
+    return _through(_streamed(segment, frames, DEPTH if depth is None else depth), source.close)
 
 
-def _one_by_one(segment: Segmenter, source: Source) -> Generator[StreamResult, None, None]:
+def _through(
+    results: Generator[StreamResult, None, None], close: Callable[[], None]
+) -> Generator[StreamResult, None, None]:
     try:
-        asked = perf_counter()
-        for frame in source:
-            timings = {"capture": 1e3 * (perf_counter() - asked)}
-            instances = segment(frame.image)
-            latency = 1e3 * (perf_counter() - frame.captured)
-            yield StreamResult(frame, instances, timings | segment.timings, latency, 0)
-            asked = perf_counter()
+        for result in results:  # noqa: UP028 - it would close the results first, which may be waiting for a frame
+            yield result
     finally:
-        source.close()
+        close()
+        results.close()
 
 
-def _results(
-    segment: Segmenter, frames: Iterable[tuple[Frame, int]], depth: int, close: Callable[[], None]
+def _one_by_one(segment: Segmenter, frames: Iterable[tuple[Frame, int]]) -> Generator[StreamResult, None, None]:
+    asked = perf_counter()
+    for frame, dropped in frames:
+        timings = {"capture": 1e3 * (perf_counter() - asked)}
+        instances, steps = segment.timed(frame.image)
+        latency = 1e3 * (perf_counter() - frame.captured)
+        yield StreamResult(frame, instances, timings | steps, latency, dropped)
+        asked = perf_counter()
+
+
+def _streamed(
+    segment: Segmenter, frames: Iterable[tuple[Frame, int]], depth: int
 ) -> Generator[StreamResult, None, None]:
     taken: deque[tuple[Frame, int, float]] = deque()  # in the order in which the results come
 
@@ -110,12 +122,8 @@ def _results(
             taken.append((frame, dropped, perf_counter()))
             yield frame.image
 
-    results = segment.stream(images(), depth=depth)
-    try:
+    with closing(segment.stream(images(), depth=depth)) as results:
         for result in results:
             frame, dropped, given = taken.popleft()
             waited = 1e3 * (given - frame.captured)
             yield StreamResult(frame, result.instances, result.timings, waited + result.latency, dropped)
-    finally:
-        close()  # first: the pipeline may be waiting for a frame
-        results.close()
