@@ -4,7 +4,8 @@
 and its recorded outputs given after a pause, from far faster than the camera to far slower, in turns, with one and two
 frames under way. The frame time is that of the slower of camera and model (its three steps one after the other); the
 bound is two of them, judged frame by frame with what the model took for that very frame. VIDEO mode, which leaves
-nothing out, is there for comparison: its latency grows with every frame. Results are compared with calls after timing.
+nothing out, is there for comparison; the test source waits for it, where a real camera would pile up frames. Results
+are compared with calls after timing.
 """
 
 from __future__ import annotations
