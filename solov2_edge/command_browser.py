@@ -44,14 +44,14 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     if engine.version != VERSION:
         console.log(f"onnxruntime-web {engine.version} is used; this page was tested with {VERSION}")
     with BrowserServer(page_files(artefact, engine, samples, threads=args.threads), args.port) as server:
-        console.say(f"{artefact.name} runs at {server.url} (Ctrl-C ends it)")
-        if console.json_mode:
-            console.log(f"{artefact.name} runs at {server.url} (Ctrl-C ends it)")
-        if args.open:
-            import webbrowser
-
-            webbrowser.open(server.url)
         try:
+            # Where --json keeps stdout for the object at the end, the address is still needed at the beginning.
+            tell = console.log if console.json_mode else console.say
+            tell(f"{artefact.name} runs at {server.url} (Ctrl-C ends it)")
+            if args.open:
+                import webbrowser
+
+                webbrowser.open(server.url)
             server.serve()
         except KeyboardInterrupt:
             console.log("the page was closed")

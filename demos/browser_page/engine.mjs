@@ -36,9 +36,11 @@ function sentence(error) {
  *   preprocess returns and gives raw outputs, or decoded ones where the graph decodes
  */
 export async function openEngine(bytes, manifest, { backend, threads }) {
-  const floats = manifest.precision.startsWith("fp");
-  const first = backend !== "auto" ? backend : floats && (await hasWebGpu()) ? "webgpu" : "wasm";
-  const choices = backend === "auto" && first === "webgpu" ? ["webgpu", "wasm"] : [first];
+  const gpu = backend !== "wasm" && (await hasWebGpu());
+  if (backend === "webgpu" && !gpu) throw new Error("This browser offers no WebGPU here; choose WebAssembly.");
+  // Integers are faster in WebAssembly: WebGPU computes them as floats.
+  const preferred = gpu && manifest.precision.startsWith("fp") ? ["webgpu", "wasm"] : ["wasm"];
+  const choices = backend === "auto" ? preferred : [backend];
   let failure;
   for (const choice of choices) {
     try {
