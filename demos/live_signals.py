@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a live view where nothing is half done: between frames, or while one is waited for."""
+"""Ctrl-C and its like end a live view where nothing is half done: between frames, or while one is waited for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from typing import Any
 
 __all__ = ["EndSignals"]
 
+# SIGHUP: the terminal was closed; Windows has none.
+NUMBERS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 IMPATIENT = 3  # so many in all, and whatever is being closed is given up
 
 
 class EndSignals:
-    """A context in which SIGINT and SIGTERM ask for the end, and interrupt only what was declared interruptible.
+    """A context in which SIGINT, SIGTERM and SIGHUP ask for the end, and interrupt only what may be interrupted.
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
+    A signal that the process was started to ignore (nohup, a job in the background) stays ignored. Outside the main
+    thread, where Python delivers no signals, nothing is changed.
 
     Attributes:
         received: the number of the first signal that came, or 0.
@@ -31,8 +34,9 @@ class EndSignals:
 
     def __enter__(self) -> EndSignals:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
+            for number in NUMBERS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
