@@ -124,16 +124,16 @@ def test_a_frame_that_cannot_be_saved_is_said_and_the_view_goes_on(
 
 
 def test_the_list_of_keys_comes_and_goes(window: Window, gui: FakeGui, show: Callable[..., Shown]) -> None:
-    window.show(show(0))
+    window.show(show(0, height=480, width=640))
     plain = gui.pictures[-1]
     gui.keys.append(ord("h"))
     window.tick(Statistics())
     window.tick(Statistics())
-    assert gui.pictures[-1][:48].mean() < plain[:48].mean() / 2
+    assert gui.pictures[-1][:480].mean() < plain[:480].mean() / 2
     gui.keys.append(ord("h"))
     window.tick(Statistics())
     window.tick(Statistics())
-    np.testing.assert_array_equal(gui.pictures[-1][:48], plain[:48])
+    np.testing.assert_array_equal(gui.pictures[-1][:480], plain[:480])
     assert {first for first, _ in HELP} >= {"space", "+ -", "c", "s", "r", "h", "q"}
 
 
