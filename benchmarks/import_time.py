@@ -24,7 +24,8 @@ def main() -> None:
     times: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     with tempfile.TemporaryDirectory() as folder:
         # An installed package has its bytecode; a checkout may have none, or an old one.
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
+        # More BLAS threads than one spin for a while after numpy's import, into the time of whatever comes next.
+        environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "OPENBLAS_NUM_THREADS": "1"}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         for number in range(ROUNDS + 1):
             for name, program in PROGRAMS.items():
