@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +62,7 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "video0").touch()
     Webcam.opened = []
     monkeypatch.setattr(source_camera, "DEVICES", tmp_path)
-    monkeypatch.setattr(source_camera.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr(cv2, "VideoCapture", Webcam)
     monkeypatch.setattr(source_connection, "FIRST_PAUSE_SECONDS", 0.001)
     return tmp_path
@@ -112,7 +114,7 @@ def test_what_is_not_there_is_an_error_that_tells_what_is(devices: Path, monkeyp
     with pytest.raises(InputError, match=r"video0 cannot be opened; close the program that uses it"):
         open_source("0")
     assert [cam.released for cam in Webcam.opened] == [True]
-    monkeypatch.setattr(source_camera.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(InputError, match="group video"):
         open_source("0")
     (devices / "video0").unlink()
@@ -121,7 +123,7 @@ def test_what_is_not_there_is_an_error_that_tells_what_is(devices: Path, monkeyp
 
 
 def test_elsewhere_it_has_a_number_only(devices: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_camera.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     open_camera("3", reopen=math.inf).close()
     assert [(cam.target, cam.backend) for cam in Webcam.opened] == [(3, cv2.CAP_ANY)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,12 +84,12 @@ def test_on_another_machine_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
 
 def test_without_gstreamer_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_csi, "opencv_has_gstreamer", lambda: False)
-    monkeypatch.setattr(source_csi.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(
         InputError, match=r"apt-get install gstreamer1\.0-tools .*or use the OpenCV that JetPack brings"
     ):
         open_source("csi://0")
-    monkeypatch.setattr(source_csi.sys, "platform", "darwin")
+    monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(InputError, match="is for a Jetson, which runs Linux"):
         open_source("csi://0")
 

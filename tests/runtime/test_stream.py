@@ -53,10 +53,11 @@ class StepCamera(Source):
     def give(self, count: int = 1) -> None:
         """Release frames and wait until all of them have been taken: until the next one is asked for."""
         for _ in range(count):
-            before = self.asked_for
+            wanted = self.asked_for + 1
             self.released.release()
             with self.monitor:
-                assert self.monitor.wait_for(lambda wanted=before: self.asked_for > wanted, 20)
+                while self.asked_for < wanted:
+                    assert self.monitor.wait(20)
 
     def status(self) -> SourceStatus:
         return SourceStatus("closed" if self.closed else "open")
