@@ -60,7 +60,9 @@ setInterval(() => {
 }, 200);
 
 function badge({ state, message }, { paused, recording }) {
-  if (latest.number === 0) return say("wait", state === "open" ? "starting" : state, message || "Waiting for the first frame");
+  if (latest.number === 0) {
+    return say("wait", state === "open" ? "starting" : state, message || "Waiting for the first frame");
+  }
   if (paused) return say("warn", "paused", "Paused");
   if (state !== "open") return say(TONES[state] ?? "bad", state, message || `Source: ${state}`);
   if (latest.age > 3) return say("warn", "waiting", `No new frame for ${latest.age.toFixed(0)} s`);
@@ -69,11 +71,14 @@ function badge({ state, message }, { paused, recording }) {
 
 function plot() {
   if (latencies.length < 2) return;
-  const most = Math.max(...latencies.map(([, value]) => value), 1);
+  const values = latencies.map(([, value]) => value);
+  // One frame that took very long does not flatten the others; it touches the top.
+  const middle = [...values].sort((a, b) => a - b)[values.length >> 1];
+  const most = Math.max(Math.min(Math.max(...values), 4 * middle), 1);
   const step = 10 ** Math.floor(Math.log10(most));
   const top = Math.ceil(most / step) * step;
   const first = KEPT - latencies.length;
-  const points = latencies.map(([, value], i) => `${first + i},${(39.5 - (38 * value) / top).toFixed(1)}`);
+  const points = values.map((value, i) => `${first + i},${(39.5 - 38 * Math.min(value / top, 1)).toFixed(1)}`);
   $("curve").setAttribute("points", points.join(" "));
   $("top").textContent = top;
   $("span").textContent = `last ${((performance.now() - latencies[0][0]) / 1000).toFixed(0)} s`;
@@ -95,7 +100,8 @@ function settle(settings) {
   }
   if (!held("labels")) $("labels").checked = settings.labels;
   if (!held("paused")) pressed(settings.paused);
-  if (!held("classes")) for (const [name, { box }] of rows) box.checked = settings.classes === null || settings.classes.includes(name);
+  if (held("classes")) return;
+  for (const [name, { box }] of rows) box.checked = settings.classes === null || settings.classes.includes(name);
 }
 
 function pressed(paused) {

@@ -279,3 +279,18 @@ def test_everything_fits(browser: Any, run: Run, width: int, scheme: str) -> Non
     assert 0.1 < ground.mean() < 0.9
     assert page.errors == []
     page.close()
+
+
+def test_one_of_many_classes_is_found(browser: Any) -> None:
+    controls = Controls([f"class {number}" for number in range(80)])
+    with ServeView("127.0.0.1", 0, controls) as view:
+        page = browser.open(view.url)
+        waits(page, "state", "starting")
+        page.evaluate("(() => { const e = document.getElementById('find'); e.value = 'CLASS 7'; })()")
+        page.evaluate("document.getElementById('find').dispatchEvent(new Event('input'))")
+        seen = "[...document.querySelectorAll('#classes li')].filter((e) => e.offsetHeight > 0).length"
+        assert page.evaluate(seen) == 11  # 7 and 70 to 79
+        page.click("#none")  # of what was found
+        waits(page, "classes-note", "69 of 80 shown")
+        assert page.errors == []
+        page.close()
