@@ -46,9 +46,10 @@ function frameTables(geometry) {
  * @param {object} geometry from fixedGeometry
  * @param {object} spec the manifest's
  * @param {object} options fields of DEFAULTS
- * @returns {{scores: number[], labels: number[], masks: object[]}} masks as upscaleMask returns them
+ * @param {function} product of matrices, as measureMasks takes it
+ * @returns {Promise<{scores: number[], labels: number[], masks: object[]}>} masks as upscaleMask returns them
  */
-export function decode(raw, geometry, spec, options = {}) {
+export async function decode(raw, geometry, spec, options = {}, product = undefined) {
   const chosen = { ...DEFAULTS, ...options };
   const size = { channels: spec.mask_channels, height: geometry.inputHeight / SCALE, width: geometry.inputWidth / SCALE };
   const cells = spec.grids.reduce((sum, side) => sum + side * side, 0);
@@ -63,7 +64,8 @@ export function decode(raw, geometry, spec, options = {}) {
   const found = findCandidates(raw.classScores, spec.grids, classes, chosen.score_threshold, chosen.points_nms);
   const distinct = [...new Set(found.map(({ cell }) => cell))]; // candidates come by rising cell
   const rowOf = new Map(distinct.map((cell, row) => [cell, row]));
-  const { masks, logitsOf } = measureMasks(raw, distinct, size, logitBound(chosen.mask_threshold));
+  const bound = logitBound(chosen.mask_threshold);
+  const { masks, logitsOf } = await measureMasks(raw, distinct, size, bound, product);
 
   const large = found
     .map(({ cell, label, score, level }) => {

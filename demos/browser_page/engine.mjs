@@ -1,5 +1,7 @@
 // The artefact in onnxruntime-web: which backend and how many threads, and one run of the network.
 
+import { openProduct } from "./product.mjs";
+
 const PACKAGE = "./onnxruntime-web/";
 const ENTRY = { wasm: "ort.wasm.min.mjs", webgpu: "ort.webgpu.min.mjs" };
 
@@ -32,8 +34,9 @@ function sentence(error) {
  * @param {object} manifest
  * @param {{backend: string, threads: number}} wanted exactly that backend; "auto" is WebGPU where it runs a float
  *   artefact, else WebAssembly
- * @returns {Promise<{backend: string, threads: number, run: function(object): Promise<object>}>} run takes what
- *   preprocess returns and gives raw outputs, or decoded ones where the graph decodes
+ * @returns {Promise<{backend: string, threads: number, product: function, run: function(object): Promise<object>}>} run
+ *   takes what preprocess returns and gives raw outputs, or decoded ones where the graph decodes; product as in
+ *   product.mjs
  */
 export async function openEngine(bytes, manifest, { backend, threads }) {
   const gpu = backend !== "wasm" && (await hasWebGpu());
@@ -46,7 +49,8 @@ export async function openEngine(bytes, manifest, { backend, threads }) {
     try {
       const { ort, session } = await open(bytes, choice, threads);
       checkNames(session, manifest);
-      const engine = { backend: choice, threads, run: (input) => run(ort, session, manifest, input) };
+      const product = await openProduct(ort);
+      const engine = { backend: choice, threads, product, run: (input) => run(ort, session, manifest, input) };
       // WebGPU reports an operator it cannot run, and compiles its shaders, only when it runs.
       await engine.run(blank(manifest.input));
       return engine;

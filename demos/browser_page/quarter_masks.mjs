@@ -79,25 +79,41 @@ export function packMask(logits, height, width, bound) {
   return { bits, area, box, maskness: area ? Math.fround(sum / area) : 0 };
 }
 
+// The product of kernels (rows, inner) and mask features (inner, columns), where nothing faster is at hand.
+function plainProduct(kernels, features, rows, inner, columns) {
+  const result = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const logits = result.subarray(row * columns, (row + 1) * columns);
+    maskLogits(kernels.subarray(row * inner, (row + 1) * inner), features, logits);
+  }
+  return result;
+}
+
 /**
  * The masks of some cells, computed once each.
  * @param {object} raw class scores, kernels (cells, E) and mask features (E, height, width)
  * @param {number[]} cells
  * @param {{channels: number, height: number, width: number}} size of the mask features
  * @param {number} bound from logitBound
- * @returns {{masks: object[], logitsOf: function(number): Float32Array}} one packed mask per cell; the logits of the
- *   n-th cell, valid until asked again
+ * @param {function} product of matrices: (a, b, rows, inner, columns), row-major
+ * @returns {Promise<{masks: object[], logitsOf: function(number): Float32Array}>} one packed mask per cell; the logits
+ *   of the n-th cell
  */
-export function measureMasks(raw, cells, size, bound) {
-  const pixels = size.height * size.width;
-  const kept = 4 * pixels * cells.length <= KEPT_BYTES ? new Float32Array(pixels * cells.length) : null;
-  const memory = kept ? null : new Float32Array(pixels);
-  const place = (n) => (kept ? kept.subarray(n * pixels, (n + 1) * pixels) : memory);
-  const compute = (n) => {
-    const kernel = raw.kernels.subarray(cells[n] * size.channels, (cells[n] + 1) * size.channels);
-    maskLogits(kernel, raw.maskFeatures, place(n));
-    return place(n);
-  };
-  const masks = cells.map((_, n) => packMask(compute(n), size.height, size.width, bound));
-  return { masks, logitsOf: kept ? place : compute };
+export async function measureMasks(raw, cells, size, bound, product = plainProduct) {
+  const { channels, height, width } = size;
+  const pixels = height * width;
+  const kernel = (cell) => raw.kernels.subarray(cell * channels, (cell + 1) * channels);
+  const step = Math.max(1, Math.floor(KEPT_BYTES / (4 * pixels)));
+  const masks = [];
+  let logits = null;
+  for (let start = 0; start < cells.length; start += step) {
+    const part = cells.slice(start, start + step);
+    const kernels = new Float32Array(part.length * channels);
+    part.forEach((cell, n) => kernels.set(kernel(cell), n * channels));
+    logits = await product(kernels, raw.maskFeatures, part.length, channels, pixels);
+    part.forEach((_, n) => masks.push(packMask(logits.subarray(n * pixels, (n + 1) * pixels), height, width, bound)));
+  }
+  const kept = (n) => logits.subarray(n * pixels, (n + 1) * pixels);
+  const again = (n) => plainProduct(kernel(cells[n]), raw.maskFeatures, 1, channels, pixels);
+  return { masks, logitsOf: cells.length <= step ? kept : again };
 }

@@ -31,7 +31,7 @@ async function segment({ pixels, height, width }) {
   times.push(performance.now());
   const instances = manifest.decode
     ? decodedInstances(outputs, geometry, manifest.decode)
-    : decode(outputs, geometry, manifest.spec);
+    : await decode(outputs, geometry, manifest.spec, {}, engine.product);
   times.push(performance.now());
   const [preprocessing, network, decoding] = times.slice(1).map((time, i) => time - times[i]);
   return { instances, height, width, pixels, timings: { preprocess: preprocessing, network, decode: decoding } };

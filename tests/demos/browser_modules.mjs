@@ -24,7 +24,7 @@ const results = [];
 for (const { module, name, args } of JSON.parse(Buffer.concat(chunks).toString(), revive)) {
   const functions = await import(module);
   try {
-    results.push({ result: encode(functions[name](...args) ?? null) });
+    results.push({ result: encode((await functions[name](...args)) ?? null) });
   } catch (error) {
     results.push({ error: error.message });
   }

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
@@ -255,6 +256,15 @@ def test_manifests_of_others_are_refused(javascript: Javascript) -> None:
     assert "schema version is 9" in str(unknown)
     assert "not JSON" in str(broken)
     assert "schema version is undefined" in str(empty)
+
+
+def test_the_product_is_a_graph_onnx_runtime_runs(javascript: Javascript) -> None:
+    (model,) = javascript(("product.mjs", "productModel"))
+    session = onnxruntime.InferenceSession(model.tobytes(), providers=["CPUExecutionProvider"])
+    a, b = (
+        np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed, shape in [(0, (3, 5)), (1, (5, 7))]
+    )
+    np.testing.assert_allclose(session.run(["c"], {"a": a, "b": b})[0], a @ b, rtol=1e-5)
 
 
 def test_outlines_enclose_what_the_mask_covers(javascript: Javascript) -> None:
