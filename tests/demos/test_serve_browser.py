@@ -286,6 +286,11 @@ def test_one_of_many_classes_is_found(browser: Any) -> None:
     with ServeView("127.0.0.1", 0, controls) as view:
         page = browser.open(view.url)
         waits(page, "state", "starting")
+        for width in (400, 860, 1200):
+            page.resize(width, 800)
+            said = page.evaluate(MEASURES)
+            assert said["wide"] == said["clipped"] == []
+            assert said["scroll"] <= width
         page.evaluate("(() => { const e = document.getElementById('find'); e.value = 'CLASS 7'; })()")
         page.evaluate("document.getElementById('find').dispatchEvent(new Event('input'))")
         seen = "[...document.querySelectorAll('#classes li')].filter((e) => e.offsetHeight > 0).length"
