@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from solov2_edge.errors import InputError, require
+from solov2_edge.errors import require
 from solov2_edge.runtime.pictures import PICTURE_SUFFIXES, list_pictures, read_picture
 
 __all__ = ["frames_sha256", "read_frames", "resized"]
@@ -29,13 +29,10 @@ def read_frames(source: str | os.PathLike[str], limit: int) -> tuple[NDArray[np.
     require(path.exists(), f"{path} does not exist; expected a video, a picture or a folder of pictures")
     if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES:
         return tuple(read_picture(picture) for picture in list_pictures(path)[:limit])
-    frames = tuple(islice(_video(path), limit))
-    if not frames:
-        raise InputError(
-            f"{path} gives no frame: OpenCV {cv2.__version__} reads it neither as a video nor is it a picture; "
-            "save it as MP4 (H.264) or give a folder of pictures"
-        )
-    return frames
+    from solov2_edge.runtime.source_video import open_video
+
+    with open_video(path) as video:
+        return tuple(frame.image for frame in islice(video, limit))
 
 
 def resized(frames: Sequence[NDArray[np.uint8]], height: int, width: int) -> tuple[NDArray[np.uint8], ...]:
@@ -53,20 +50,3 @@ def frames_sha256(frames: Sequence[NDArray[np.uint8]]) -> str:
         digest.update(repr(frame.shape).encode())
         digest.update(np.ascontiguousarray(frame).data)
     return digest.hexdigest()
-
-
-def _video(path: Path) -> Iterator[NDArray[np.uint8]]:
-    # FFmpeg writes its own complaints to stderr; ours says what to do. -8 is its AV_LOG_QUIET.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    try:
-        capture = cv2.VideoCapture(str(path))
-    except cv2.error:
-        return
-    try:
-        while True:
-            good, frame = capture.read()
-            if not good:
-                return
-            yield np.asarray(frame, np.uint8)
-    finally:
-        capture.release()

@@ -34,7 +34,7 @@ def test_what_gives_no_frame_is_said(tmp_path: Path) -> None:
         read_frames(tmp_path / "gone.mp4", 1)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"nothing" * 100)
-    with pytest.raises(InputError, match="gives no frame"):
+    with pytest.raises(InputError, match="is neither a picture nor a video"):
         read_frames(broken, 1)
     with pytest.raises(InputError, match="limit of 0"):
         read_frames(broken, 0)
