@@ -61,8 +61,8 @@ class Recorder:
         elif not shown.repeated:
             video = self._video or self._begin(shown)
             slots = self._slots(shown, video)
-            for _ in range(slots - 1):
-                video.write(self._last)
+            if slots > 1:
+                video.write(self._last, slots - 1)
             if slots:
                 video.write(shown.overlay)
             self._last = shown.overlay

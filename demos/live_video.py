@@ -8,6 +8,8 @@ copied into the MP4 file, without decoding: milliseconds for minutes of video.
 from __future__ import annotations
 
 import os
+import queue
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from solov2_edge.errors import SolovEdgeError, require
 __all__ = ["VIDEO_SUFFIXES", "VideoFile", "check_video_path"]
 
 VIDEO_SUFFIXES = (".mp4", ".mkv")
+WAITING = 2  # frames to be encoded; more would only be memory
 CODEC = "mp4v"  # MPEG-4 Part 2: every build of OpenCV with FFmpeg encodes it, and encodes nothing better
 
 
@@ -39,7 +42,7 @@ def check_video_path(path: Path) -> None:
 
 
 class VideoFile:
-    """Frames to a video; :meth:`close` puts it into place.
+    """Frames to a video, encoded in a thread of its own; :meth:`close` puts it into place.
 
     Attributes:
         path: where it will be.
@@ -64,17 +67,35 @@ class VideoFile:
         self.path = path
         self.aside = path.with_name(f"{path.stem}.recording.mkv")
         self.frames = 0
+        self._wrong = "is the disk full?"
         self._fps = fps
         self._size = (width & ~1, height & ~1)
         self._writer = _writer(self.aside, fps, self._size)
+        self._jobs: queue.Queue[tuple[NDArray[np.uint8], int] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._encode, name="solov2-edge video", daemon=True)
+        self._thread.start()
 
-    def write(self, image: NDArray[np.uint8]) -> None:
-        """Add a BGR uint8 (H, W, 3) frame; one of another size is fitted in, with black bars."""
+    def write(self, image: NDArray[np.uint8], times: int = 1) -> None:
+        """Add a BGR uint8 (H, W, 3) frame, which must stay as it is; waits where encoding is two frames behind.
+
+        Args:
+            image: one of another size is fitted in, with black bars.
+            times: for so many frames of the video.
+        """
+        self.frames += times
+        self._jobs.put((image, times))
+
+    def _encode(self) -> None:
         width, height = self._size
-        if image.shape[:2] != (height, width):
-            image = _fitted(image, height, width)
-        self._writer.write(image)
-        self.frames += 1
+        while (job := self._jobs.get()) is not None:
+            image, times = job
+            if image.shape[:2] != (height, width):
+                image = _fitted(image, height, width)
+            try:
+                for _ in range(times):
+                    self._writer.write(image)
+            except cv2.error as error:  # the frames that are missing are told of in the end
+                self._wrong = str(error.err)
 
     def close(self) -> Path | None:
         """Finish the video and put it into place; None where there was no frame, and then there is no file.
@@ -82,6 +103,8 @@ class VideoFile:
         Raises:
             SolovEdgeError: not all frames are in it, as where the disk was full; what is there stays aside.
         """
+        self._jobs.put(None)
+        self._thread.join()
         self._writer.release()
         if not self.frames:
             self.aside.unlink(missing_ok=True)
@@ -93,7 +116,7 @@ class VideoFile:
             copied = _count(self.aside) if ready == self.aside else _copy(self.aside, ready, self._fps, self._size)
             if copied < self.frames:
                 raise SolovEdgeError(
-                    f"{self.aside} holds only {copied} of {self.frames} frames; is the disk full? It is left as it is"
+                    f"{self.aside} holds only {copied} of {self.frames} frames, and is left as it is: {self._wrong}"
                 )
             os.replace(ready, self.path)
         finally:
