@@ -1,10 +1,11 @@
-"""Time the networks alone, `nano` and Light-448-R18, in ONNX Runtime and LiteRT at float32 and int8, in one run.
+"""Time the networks alone, `nano` and Light-448-R18, in ONNX Runtime, OpenVINO and LiteRT, in one run.
 
 Run with ``python benchmarks/network.py``; converting takes some minutes the first time (and the conversion extras).
-Weights are random: only time is measured, and that outputs agree with float32 in ONNX
-Runtime is asserted afterwards. ``--yolo FILE.onnx`` times another network beside them, on the same threads with the
-same options, and prints how long `nano` takes by it; the file's input decides the size, so that both get one picture
-size, and `nano` is then fed a tensor as the other is.
+Float32 and int8; OpenVINO runs ONNX Runtime's files, the float32 one in bfloat16 as well with ``--precision bf16``.
+Weights are random: only time is measured, and that outputs agree with float32 in ONNX Runtime is asserted afterwards.
+``--yolo FILE.onnx`` times another network beside them, on the same threads with the same options, and prints how long
+`nano` takes by it; the file's input decides the size, so that both get one picture size, and `nano` is then fed a
+tensor as the other is.
 
 Contenders take turns, in another order every round, after a pause in which the last one's threads come to rest, and
 each once untimed before its timed run. On a machine that does other things, ``--threads 1`` and the column of CPU time
@@ -46,13 +47,22 @@ from solov2_edge.runtime.pictures import list_pictures, read_picture
 from solov2_edge.runtime.preprocess import fixed_geometry, preprocess
 from solov2_edge.runtime.session import Session
 from solov2_edge.runtime.threads import ORT_CONFIG
+from solov2_edge.runtime.vino import VinoSession
 from solov2_edge.variants import VARIANTS, variant
 
+BF16 = "bf16"  # how OpenVINO computes a float32 file, not a file of its own
 FEW = 8  # calibration pictures: nobody will look at what these random weights segment
-ENGINES: dict[str, tuple[Any, Any]] = {"onnx": (export_onnx, OrtSession), "tflite": (export_tflite, LitertSession)}
-PRECISIONS = ("fp32", "int8")
+# name -> (suffix of its files, what writes them, what runs them)
+ENGINES: dict[str, tuple[str, Any, Any]] = {
+    "onnx": ("onnx", export_onnx, OrtSession),
+    "openvino": ("onnx", export_onnx, VinoSession),
+    "tflite": ("tflite", export_tflite, LitertSession),
+}
+PRECISIONS = ("fp32", "int8", BF16)
 LARGEST_DIFFERENCE = 1e-4  # of float32, relative to the output's range
-LARGEST_NOISE = 0.1  # of int8, relative to the output's variance: a broken file has more. Accuracy is judged elsewhere
+LARGEST_NOISE = (
+    0.1  # of int8 and bf16, relative to the output's variance: a broken file has more. Accuracy is judged elsewhere
+)
 WARM_UP = 2  # rounds
 
 
@@ -80,9 +90,11 @@ class Contender:
 
 
 def artefact(
-    folder: Path, name: str, size: tuple[int, int], kind: str, precision: str, given: str, calibration: Path
+    folder: Path, name: str, size: tuple[int, int], engine: str, precision: str, given: str, calibration: Path
 ) -> Path | None:
     """Return the network's file, converted unless the folder holds it; None where the converter refuses it."""
+    kind, export, _ = ENGINES[engine]
+    precision = "fp32" if precision == BF16 else precision
     path = folder / f"{name}-{size[0]}x{size[1]}-{given}.{precision}.{kind}"
     if path.exists():
         return path
@@ -94,7 +106,7 @@ def artefact(
     torch.manual_seed(0)
     start = time.perf_counter()
     try:
-        ENGINES[kind][0](SOLOv2(variant(name)).eval(), path, height=size[0], width=size[1], **options)
+        export(SOLOv2(variant(name)).eval(), path, height=size[0], width=size[1], **options)
     except SolovEdgeError as error:
         print(f"left out: {path.name}: {error}")
         return None
@@ -102,9 +114,10 @@ def artefact(
     return path
 
 
-def ours(path: Path, network: str, precision: str, threads: int, name: str) -> Contender:
+def ours(path: Path, network: str, engine: str, precision: str, threads: int, name: str) -> Contender:
     """Open a file of ours on a picture of the bundled ones."""
-    session: Session = ENGINES[path.suffix[1:]][1](path, threads=threads)
+    chosen = {"providers": "cpu-bf16"} if precision == BF16 else {}
+    session: Session = ENGINES[engine][2](path, threads=threads, **chosen)
     contract, spec = session.manifest.input, session.manifest.spec
     frame = read_picture(list_pictures(bundle().pictures)[0])
     geometry = fixed_geometry(*frame.shape[:2], contract.height, contract.width)
@@ -178,7 +191,7 @@ def main() -> None:
     """Convert, time, print and check."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variant", nargs="*", default=["nano", "light-448-r18"], choices=sorted(VARIANTS))
-    parser.add_argument("--precision", nargs="*", default=list(PRECISIONS), choices=PRECISIONS)
+    parser.add_argument("--precision", nargs="*", default=["fp32", "int8"], choices=PRECISIONS)
     parser.add_argument("--engine", nargs="*", default=list(ENGINES), choices=list(ENGINES))
     parser.add_argument("--size", nargs=2, type=int, default=(448, 448), metavar=("H", "W"))
     parser.add_argument("--threads", type=int, default=2)
@@ -195,18 +208,20 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
     """Open what was asked for, time it in turn, print and check."""
     contenders = []
     # Float32 in ONNX Runtime always takes part, and first: the others' outputs are compared with its own.
-    wanted = dict.fromkeys([("onnx", "fp32"), *((kind, p) for kind in args.engine for p in args.precision)])
+    asked = [(e, p) for e in args.engine for p in args.precision if p != BF16 or e == "openvino"]
+    wanted = dict.fromkeys([("onnx", "fp32"), *asked])
     for network in args.variant:
-        for kind, precision in wanted:
-            path = artefact(folder, network, tuple(args.size), kind, precision, "image", args.calibration)
+        for engine, precision in wanted:
+            path = artefact(folder, network, tuple(args.size), engine, precision, "image", args.calibration)
             if path is not None:
-                contenders.append(ours(path, network, precision, args.threads, f"{network} {precision} {kind}"))
+                name = f"{network} {precision} {engine}"
+                contenders.append(ours(path, network, engine, precision, args.threads, name))
     pairs = []
     for file in args.yolo:
         other, size = peer(file, args.threads)
         path = artefact(folder, "nano", size, "onnx", "fp32", "tensor", args.calibration)
         assert path is not None  # a float32 export is refused only where it is wrong
-        own = ours(path, "", "fp32", args.threads, f"nano fp32 onnx {size[0]}x{size[1]} tensor")
+        own = ours(path, "", "onnx", "fp32", args.threads, f"nano fp32 onnx {size[0]}x{size[1]} tensor")
         pairs.append((own, other))
         contenders += [own, other]
     machine = read_machine()

@@ -89,6 +89,7 @@ def verify(
     variant: str | None = None,
     limit: int | None = None,
     threads: int | None = None,
+    engine: str | None = None,
     allow_other_checkpoint: bool = False,
     worst_pictures: str | os.PathLike[str] | None = None,
     worst_count: int = 5,
@@ -114,6 +115,7 @@ def verify(
         variant: variant of the checkpoint where its tensors leave a choice.
         limit: compare the first pictures only; None: all.
         threads: threads of the artefact's engine.
+        engine: None, or the one to run the artefact in, as for :func:`solov2_edge.runtime.load`.
         allow_other_checkpoint: compare even if the manifest names another checkpoint by its SHA-256.
         worst_pictures: folder for side-by-side overlays of the pictures with most disagreement; None: none.
         worst_count: how many of them.
@@ -127,7 +129,8 @@ def verify(
     """
     require(limit is None or limit >= 1, f"limit must be at least 1 picture, got {limit!r}")
     paths = _pictures(images)[:limit]
-    with open_artefact(artefact, threads=threads) as segment:
+    chosen = {} if engine is None else {"engine": engine}
+    with open_artefact(artefact, threads=threads, **chosen) as segment:
         model, source = load_model(checkpoint, variant, segment.spec.class_names)
         made_from = segment.manifest.source_sha256
         if made_from and made_from != source.sha256 and not allow_other_checkpoint:

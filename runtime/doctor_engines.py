@@ -32,7 +32,7 @@ GPU_BUILD = {
     False: "pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
 }
 # Engines that no artefact of this version is made for, told where they are installed: distribution -> name.
-OTHERS = {"ncnn": "ncnn", "openvino": "OpenVINO"}
+OTHERS = {"ncnn": "ncnn"}
 BROKEN = (ImportError, AttributeError, *ENGINE_ERRORS)
 
 
@@ -45,6 +45,10 @@ def engine_findings(root: Path) -> Iterator[Finding]:
     yield from _onnxruntime(root)
     yield _litert()
     yield _coreml()
+    if version := installed("openvino"):
+        yield Finding(
+            TOPIC, "OpenVINO", "ok", f"{version}, runs .onnx artefacts where it is asked for: --engine openvino"
+        )
     for distribution, name in OTHERS.items():
         if version := installed(distribution):
             yield Finding(TOPIC, name, "ok", f"{version}, which no artefact of this version is made for")

@@ -1,4 +1,4 @@
-"""Opening an artefact: the engine follows from the file's suffix."""
+"""Opening an artefact: the engine follows from the file's suffix, unless another one that runs it is named."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from solov2_edge.runtime.decoded import agreed_options
 from solov2_edge.runtime.segmenter import Segmenter
 from solov2_edge.runtime.session import Session
 
-__all__ = ["decode_options", "load", "segmenter_of"]
+__all__ = ["decode_options", "engines_of", "load", "segmenter_of"]
 
 # suffix of an artefact -> (engine, "module:class" of its session)
 ENGINES = {
@@ -23,6 +23,8 @@ ENGINES = {
     ".tflite": ("litert", "solov2_edge.runtime.litert:LitertSession"),
     ".mlpackage": ("coreml", "solov2_edge.runtime.coreml:CoremlSession"),
 }
+# (suffix, engine) -> class of its session, for engines that only run what is asked of them
+OTHERS = {(".onnx", "openvino"): "solov2_edge.runtime.vino:VinoSession"}
 CHECKPOINTS = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 
 
@@ -39,14 +41,16 @@ def load(
 
     Args:
         path: an ``.onnx``, ``.tflite`` or ``.mlpackage`` made by ``solov2-edge convert``.
-        engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"`` or ``"coreml"`` insists.
-        threads: threads of the engine, 1..1024; None: with ONNX Runtime one per physical core, with LiteRT one per CPU
-            this process may use; Core ML decides itself.
+        engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"`` or ``"coreml"`` insists, ``"openvino"``
+            runs an ``.onnx`` artefact in OpenVINO.
+        threads: threads of the engine, 1..1024; None: with ONNX Runtime and OpenVINO one per physical core, with
+            LiteRT one per CPU this process may use; Core ML decides itself.
         providers: what the engine runs the network on: one name means exactly that one; a sequence is a fallback
             list, tried in order. ONNX Runtime: ``cpu``, ``cuda``, ``tensorrt``, ``coreml`` or a provider's full name.
             LiteRT: ``xnnpack`` (or ``cpu``), ``builtin``, ``cpu-reference``, ``gpu`` or the path of a delegate library.
-            Core ML: ``all``, ``cpu_only``, ``cpu_and_gpu``, ``cpu_and_ne``. Default: the CPU, on Core ML ``all``. What
-            really runs is in ``Segmenter.providers``.
+            Core ML: ``all``, ``cpu_only``, ``cpu_and_gpu``, ``cpu_and_ne``. OpenVINO: ``cpu``, ``gpu``, ``npu`` in
+            float32, or with a precision behind it (``cpu-bf16``). Default: the CPU, on Core ML ``all``. What really
+            runs is in ``Segmenter.providers``.
         provider_options: provider name -> that provider's own options, for example
             ``{"tensorrt": {"trt_fp16_enable": False}}``. TensorRT computes floats in half precision, integers where
             the artefact holds them, and keeps what it has built, unless told otherwise: see docs/jetson.md.
@@ -62,12 +66,13 @@ def load(
         MissingDependencyError: the engine is not installed; the message has the line that installs it.
     """
     decode_options(options)  # before a network is opened
-    found = _engine_of(path)
+    known = engines_of(path)
     require(
-        engine is None or engine == found,
-        f"{Path(path).suffix} artefacts run in engine {found!r}, got engine={engine!r}; leave the engine out",
+        engine is None or engine in known,
+        f"{Path(path).suffix} artefacts run in engine {' or '.join(map(repr, known))}, got engine={engine!r}; "
+        "leave the engine out",
     )
-    module, _, session = ENGINES[Path(path).suffix.lower()][1].partition(":")
+    module, _, session = known[engine or next(iter(known))].partition(":")
     # Imported here so that the runtime imports, and replays arrays, where no engine is installed.
     open_session = getattr(importlib.import_module(module), session)
     session = open_session(path, threads=threads, providers=providers, provider_options=provider_options)
@@ -104,10 +109,19 @@ def decode_options(options: Mapping[str, Any]) -> DecodeOptions:
     return DecodeOptions(**options)
 
 
-def _engine_of(path: str | os.PathLike[str]) -> str:
+def engines_of(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the engines that run an artefact, the one it opens in by itself first.
+
+    Returns:
+        Name -> ``"module:class"`` of the session.
+
+    Raises:
+        InputError: the suffix is not that of an artefact.
+    """
     suffix = Path(path).suffix.lower()
     if suffix in ENGINES:
-        return ENGINES[suffix][0]
+        others = {engine: session for (taken, engine), session in OTHERS.items() if taken == suffix}
+        return dict([ENGINES[suffix]]) | others
     require(
         suffix not in CHECKPOINTS,
         f"{path} is a checkpoint, expected an artefact; make one with solov2-edge convert, or open the "

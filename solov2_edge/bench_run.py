@@ -18,6 +18,7 @@ from solov2_edge.bundled import bundle
 from solov2_edge.choices import parse_size, size_text
 from solov2_edge.command_segment import segmenter_options
 from solov2_edge.console import Console
+from solov2_edge.engine_choice import Placed, placed
 from solov2_edge.manifest import sha256_of, size_of
 from solov2_edge.opening import INTERPRETED, is_checkpoint, open_segmenter
 from solov2_edge.runtime.bench import Contender, Limit, look, measure
@@ -76,8 +77,8 @@ def measure_models(
     limit = Limit(rounds=args.repeats) if args.repeats else Limit(seconds=seconds)
     with ExitStack() as stack:
         models = [
-            _open(path, threads, args, console, stack)
-            for path in dict.fromkeys(args.models)
+            _open(model, threads, args, console, stack)
+            for model in placed(args.models, args.engine)
             for threads in dict.fromkeys(args.threads or [None])
         ]
         lines = [(model, source, _contender(model, own)) for model in models for source, own in frames]
@@ -122,10 +123,11 @@ def _streams(
         return measure_streams(contenders, stream_limit(limit, most), args.stream, masks=args.masks, progress=progress)
 
 
-def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Console, stack: ExitStack) -> _Model:
-    console.log(f"opening {path}" + (f" with {threads} threads" if threads else ""))
+def _open(model: Placed, threads: int | None, args: argparse.Namespace, console: Console, stack: ExitStack) -> _Model:
+    path = model.path
+    console.log(f"opening {path.parent / model.name}" + (f" with {threads} threads" if threads else ""))
     size = parse_size(args.input_size) if args.input_size is not None and is_checkpoint(path) else None
-    options = segmenter_options(argparse.Namespace(**{**vars(args), "threads": None}))
+    options = segmenter_options(argparse.Namespace(**{**vars(args), "threads": None, "engine": model.engine}))
     start = time.perf_counter()
     segment: Any = open_segmenter(path, threads=threads, input_size=size, **options)
     opened = time.perf_counter() - start
@@ -135,7 +137,7 @@ def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Co
     decoded = manifest is not None and manifest.decode is not None
     facts = {
         "artefact": path,
-        "name": path.name,
+        "name": model.name,
         "sha256": sha256_of(path),
         "size_bytes": size_of(path),
         "format": "checkpoint" if manifest is None else manifest.format,
@@ -154,7 +156,7 @@ def _open(path: Path, threads: int | None, args: argparse.Namespace, console: Co
 
 def _contender(model: _Model, frames: Frames) -> Contender:
     segment, threads = model.segment, model.facts["threads"]
-    name = f"{model.path.name} at {size_text(*frames[0].shape[:2])}"
+    name = f"{model.facts['name']} at {size_text(*frames[0].shape[:2])}"
     if not is_checkpoint(model.path):
         size = segment.manifest.input.height, segment.manifest.input.width
         return Contender(

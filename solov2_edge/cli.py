@@ -58,6 +58,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "onnx": ("convert", "converting to ONNX"),
     "onnxscript": ("convert", "converting to ONNX"),
     "onnxruntime": ("onnx", "running .onnx artefacts"),
+    "openvino": ("openvino", "running .onnx artefacts in OpenVINO"),
     "litert_torch": ("convert-tflite", "converting to TFLite"),
     "ai_edge_quantizer": ("convert-tflite", "converting to TFLite"),
     "ai_edge_litert": ("tflite", "running .tflite artefacts"),

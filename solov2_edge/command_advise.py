@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from solov2_edge.choices import require_positive
 from solov2_edge.command_segment import add_segmenter_arguments, segmenter_options
 from solov2_edge.console import CommandResult, Console
+from solov2_edge.engine_choice import Placed, placed
 from solov2_edge.errors import GateError, require
 from solov2_edge.manifest import PRECISIONS, Manifest, size_of
 from solov2_edge.opening import is_checkpoint, open_artefact, open_segmenter
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="POINTS",
         help="mask AP that may be lost, with --annotations (%(default)g)",
     )
-    add_segmenter_arguments(parser)
+    add_segmenter_arguments(parser, several_engines=True)
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
@@ -56,8 +57,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 
     models = _check(args)
     machine = read_machine()  # before our own work loads it
-    manifests = {model: _manifest(model) for model in models}
-    timed = [model for model in models if not _interpreted(model)]
+    manifests = {model: _manifest(model.path) for model in models}
+    timed = [model for model in models if not _interpreted(model.path)]
     baseline = min(timed, key=lambda model: PRECISIONS.index(manifests[model].precision))
     ordered = [baseline, *(model for model in models if model is not baseline)]
     judged = [model for model in ordered if model in timed] if args.annotations is not None else []
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     caveats = [
         *_differences(list(manifests.values())),
         *_doubts(evaluations, baseline, args.max_drop),
+        *_elsewhere([model for model in models if model not in evaluations]),
         *_business(machine),
     ]
     _print(candidates, advice.choice, console)
@@ -80,12 +82,13 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         console.say(f"note: {caveat}")
     console.say(advice.verdict)
     data = {
-        "choice": next((model for model in models if model.name == advice.choice), None),
+        "choice": next((model.path for model in models if model.name == advice.choice), None),
         "verdict": advice.verdict,
         "reasons": advice.reasons,
         "notes": caveats,
         "accuracy_known": advice.accuracy_known,
-        "baseline": baseline,
+        "engine": next((model.engine for model in models if model.name == advice.choice), None),
+        "baseline": baseline.path,
         "max_drop": args.max_drop,
         "candidates": [_plain(candidate) for candidate in candidates],
         "measurement": document,
@@ -93,15 +96,19 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     return CommandResult(data, 0 if advice.choice is not None else GateError.exit_code)
 
 
-def _check(args: argparse.Namespace) -> list[Path]:
-    """Return the artefacts, each once; refuse what cannot be compared, before any work is done."""
-    models = list(dict.fromkeys(args.models))
-    for model in models:
+def _check(args: argparse.Namespace) -> list[Placed]:
+    """Return the artefacts in each engine asked for; refuse what cannot be compared, before any work is done."""
+    files = list(dict.fromkeys(args.models))
+    for model in files:
         require(model.exists(), f"{model}: no such artefact")
         require(not is_checkpoint(model), f"{model} is a checkpoint; advice is on artefacts, which ship: convert it")
-    require(len(models) > 1, f"advice needs at least two artefacts to choose from, got {models[0]}")
-    require(len({model.name for model in models}) == len(models), "two artefacts have the same name; rename one")
-    timed = [model for model in models if not _interpreted(model)]
+    models = placed(files, args.engine)
+    require(
+        len(models) > 1,
+        f"advice needs at least two artefacts to choose from, got {files[0]}; add another, or a second --engine",
+    )
+    require(len({model.name for model in files}) == len(files), "two artefacts have the same name; rename one")
+    timed = [model for model in models if not _interpreted(model.path)]
     require(bool(timed), "Core ML packages run on Apple's devices only; advice on them needs a Mac")
     require(0 < args.seconds < float("inf"), f"--seconds must be above 0, got {args.seconds}")
     require(args.max_drop >= 0, f"--max-drop must be a number of AP points of at least 0, got {args.max_drop}")
@@ -128,20 +135,21 @@ def _manifest(model: Path) -> Manifest:
         return segment.manifest
 
 
-def _evaluate(model: Path, args: argparse.Namespace, console: Console) -> Evaluation:
+def _evaluate(model: Placed, args: argparse.Namespace, console: Console) -> Evaluation:
     from solov2_edge.runtime.evaluate import evaluate
 
-    segment = open_segmenter(model, **segmenter_options(args))
+    options = segmenter_options(argparse.Namespace(**{**vars(args), "engine": model.engine}))
+    segment = open_segmenter(model.path, **options)
     with console.counter(model.name) as progress:
         return evaluate(segment, args.annotations, args.images, progress=progress)
 
 
-def _measure(models: Sequence[Path], args: argparse.Namespace, console: Console) -> dict[str, Any]:
+def _measure(models: Sequence[Placed], args: argparse.Namespace, console: Console) -> dict[str, Any]:
     """Run what can be timed in turn, and return the document of ``bench``."""
     from solov2_edge.bench_run import measure_models
 
     wanted = {
-        "models": models,
+        "models": [model.path for model in models],
         "source": [args.images],
         "frames": FRAMES,
         "warm_up": WARM_UP,
@@ -156,20 +164,20 @@ def _measure(models: Sequence[Path], args: argparse.Namespace, console: Console)
 
 
 def _candidate(
-    model: Path,
+    model: Placed,
     manifest: Manifest,
     document: dict[str, Any],
-    evaluations: dict[Path, Evaluation],
-    baseline: Path,
+    evaluations: dict[Placed, Evaluation],
+    baseline: Placed,
 ) -> Candidate:
     from solov2_edge.runtime.advice import Candidate, median_error
 
-    entry = next((result for result in document["results"] if result["artefact"] == model), None)
+    entry = next((result for result in document["results"] if result["name"] == model.name), None)
     ratio = entry["ratio_to_first"]["frame"] if entry else None
     return Candidate(
         name=model.name,
         precision=manifest.precision,
-        size_bytes=size_of(model),
+        size_bytes=size_of(model.path),
         frame_ms=entry["stages_ms"]["frame"]["p50"] if entry else None,
         ratio=ratio["p50"] if ratio else None,
         ratio_error=median_error(ratio["p05"], ratio["p95"], entry["rounds"]) if entry and ratio else 0.0,
@@ -186,7 +194,7 @@ def _differences(manifests: list[Manifest]) -> Iterator[str]:
         yield "the artefacts have different input sizes"
 
 
-def _doubts(evaluations: dict[Path, Evaluation], baseline: Path, max_drop: float) -> Iterator[str]:
+def _doubts(evaluations: dict[Placed, Evaluation], baseline: Placed, max_drop: float) -> Iterator[str]:
     """Say how far the figures of accuracy can be trusted."""
     from solov2_edge.runtime.bootstrap import doubt, drop_interval
 
@@ -198,6 +206,16 @@ def _doubts(evaluations: dict[Path, Evaluation], baseline: Path, max_drop: float
             said = doubt(interval, max_drop, evaluation.pictures)
             if said:
                 yield f"{model.name}: {said}"
+
+
+def _elsewhere(models: Sequence[Placed]) -> Iterator[str]:
+    """Say where accuracy was recorded in another engine than the one that ran here."""
+    from solov2_edge.runtime.loading import engines_of
+
+    for model in models:
+        own = next(iter(engines_of(model.path)))
+        if model.engine not in (None, own):
+            yield f"{model.name}: what its manifest records was measured in {own}"
 
 
 def _business(machine: Machine) -> Iterator[str]:

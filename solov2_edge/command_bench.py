@@ -11,6 +11,7 @@ from solov2_edge.bench_print import print_comparison, print_report
 from solov2_edge.choices import parse_size, require_positive
 from solov2_edge.command_segment import add_segmenter_arguments
 from solov2_edge.console import CommandResult, Console, json_ready
+from solov2_edge.engine_choice import placed
 from solov2_edge.errors import InputError, require
 from solov2_edge.files import write_aside
 from solov2_edge.opening import is_checkpoint
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--across", action="store_true", help="compare even where machine, threads or work differ; says what differs"
     )
-    add_segmenter_arguments(parser, several_threads=True)
+    add_segmenter_arguments(parser, several_threads=True, several_engines=True)
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     require(not args.across, "--across belongs to --compare")
     require(bool(args.models), "name an artefact to measure, or two saved measurements with --compare A.json B.json")
     _check(args)
+    placed(args.models, args.engine)
     sizes = [_frame_size(text) for text in args.frame_size]
     if args.save is not None:  # before minutes of measuring
         require(args.save.parent.is_dir(), f"the folder of --save {args.save} does not exist; make it first")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solov2_edge.choices import require_positive
-from solov2_edge.command_segment import note_interpreter, segmenter_options
+from solov2_edge.command_segment import add_engine_argument, note_interpreter, segmenter_options
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError, require
 from solov2_edge.opening import is_checkpoint, open_artefact
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "run"]
 
 SHOWN_SCORE = 0.3  # as on the overlays of `segment`
-MODES = ("live", "video")
+MODES = ("live", "video", "image")
 HOST = "127.0.0.1"
 STDOUT = "-"
 
@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--mode", choices=MODES,
-        help="live: the newest frame, others dropped; video: every frame (default: live for what comes by itself)",
+        help="live: the newest frame, others dropped; video: every frame; image: one by one, without tracks "
+        "(default: live for cameras and streams, video for files, image for pictures)",
     )  # fmt: skip
     parser.add_argument("--width", type=int, metavar="W", help="of a camera's frames, to ask for")
     parser.add_argument("--height", type=int, metavar="H", help="of a camera's frames, to ask for")
@@ -69,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-instances", type=int, metavar="N", help="most instances per frame")
     parser.add_argument("--nms-kernel", choices=("gaussian", "linear"), help="decay of Matrix NMS")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the network")
+    add_engine_argument(parser)
     parser.add_argument("--providers", nargs="+", metavar="NAME", help="as for segment")
 
 

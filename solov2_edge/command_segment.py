@@ -12,7 +12,14 @@ from solov2_edge.errors import InputError
 from solov2_edge.files import output_folder
 from solov2_edge.opening import INTERPRETED, AnySegmenter, open_segmenter
 
-__all__ = ["add_arguments", "add_segmenter_arguments", "note_interpreter", "run", "segmenter_options"]
+__all__ = [
+    "add_arguments",
+    "add_engine_argument",
+    "add_segmenter_arguments",
+    "note_interpreter",
+    "run",
+    "segmenter_options",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,12 +42,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overlay-scale", type=int, default=1, metavar="N", help="magnify overlays N times")
 
 
-def add_segmenter_arguments(parser: argparse.ArgumentParser, *, several_threads: bool = False) -> None:
+def add_segmenter_arguments(
+    parser: argparse.ArgumentParser, *, several_threads: bool = False, several_engines: bool = False
+) -> None:
     """Declare the options every verb shares that opens something to segment with.
 
     Args:
         parser: gets them.
         several_threads: ``--threads`` takes a list, whose members the verb goes through itself.
+        several_engines: so does ``--engine``.
     """
     parser.add_argument("--score-threshold", type=float, metavar="P", help="least class score of a candidate, 0..1")
     parser.add_argument("--keep-threshold", type=float, metavar="P", help="least score after Matrix NMS, 0..1")
@@ -49,20 +59,35 @@ def add_segmenter_arguments(parser: argparse.ArgumentParser, *, several_threads:
     parser.add_argument("--nms-kernel", choices=("gaussian", "linear"), help="decay of Matrix NMS")
     several: dict[str, Any] = {"nargs": "+"} if several_threads else {}
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the network", **several)
+    add_engine_argument(parser, several=several_engines)
     parser.add_argument(
         "--providers",
         nargs="+",
         metavar="NAME",
-        help="an ONNX Runtime provider, a LiteRT delegate or its library, Core ML compute units: "
+        help="an ONNX Runtime provider, a LiteRT delegate or its library, Core ML compute units, an OpenVINO device: "
         "one insists on it, several are a fallback list",
     )
+
+
+def add_engine_argument(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Declare ``--engine``.
+
+    Args:
+        parser: gets it.
+        several: it takes a list, whose members the verb goes through itself.
+    """
+    said = "onnxruntime, openvino, litert or coreml, where not the artefact's own is meant"
+    if several:
+        parser.add_argument("--engine", nargs="+", metavar="NAME", help=f"{said}; every artefact runs in each of them")
+    else:
+        parser.add_argument("--engine", metavar="NAME", help=said)
 
 
 def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return what :func:`add_segmenter_arguments` collected, as keyword options; what was not given stays default."""
     for option in ("max_instances", "threads"):
         require_positive("--" + option.replace("_", "-"), getattr(args, option))
-    names = ("score_threshold", "keep_threshold", "mask_threshold", "max_instances", "nms_kernel", "threads")
+    names = ("score_threshold", "keep_threshold", "mask_threshold", "max_instances", "nms_kernel", "threads", "engine")
     options = {name: getattr(args, name) for name in names}
     # One name insists on that provider; several are a fallback list.
     options["providers"] = args.providers[0] if args.providers and len(args.providers) == 1 else args.providers

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from solov2_edge.choices import require_positive
+from solov2_edge.command_segment import add_engine_argument
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError, require
 from solov2_edge.opening import CORE_ML_SUFFIX, is_checkpoint
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
     parser.add_argument("--variant", help="variant of the checkpoint, if its tensors leave a doubt")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the artefact's engine")
+    add_engine_argument(parser)
     parser.add_argument(
         "--other-checkpoint", action="store_true", help="compare even if the artefact was made from another checkpoint"
     )
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
             variant=args.variant,
             limit=args.limit,
             threads=args.threads,
+            engine=args.engine,
             allow_other_checkpoint=args.other_checkpoint,
             worst_pictures=args.worst_pictures,
             worst_count=args.worst or WORST,

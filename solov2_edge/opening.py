@@ -83,6 +83,7 @@ def open_segmenter(
     *,
     threads: int | None = None,
     providers: str | Sequence[str] | None = None,
+    engine: str | None = None,
     input_size: tuple[int, int] | None = None,
     **decode_options: Any,
 ) -> AnySegmenter:
@@ -92,6 +93,7 @@ def open_segmenter(
         path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx .tflite .mlpackage``).
         threads: threads of the network; default: the engine's choice.
         providers: what the engine runs on, as for :func:`solov2_edge.runtime.load`; artefacts only.
+        engine: what runs an artefact, as for :func:`solov2_edge.runtime.load`; artefacts only.
         input_size: (H, W) a checkpoint runs at, as an artefact of that size would; checkpoints only. Default: the
             reference's own geometry.
         decode_options: fields of :class:`solov2_edge.runtime.decode.DecodeOptions`.
@@ -103,11 +105,14 @@ def open_segmenter(
     require(Path(path).exists(), f"{os.fspath(path)}: no such file")
     if not is_checkpoint(path):
         require(input_size is None, f"an input size is for checkpoints; {os.fspath(path)} has its own")
+        if engine is not None:
+            decode_options["engine"] = engine
         return cast(AnySegmenter, open_artefact(path, threads=threads, providers=providers, **decode_options))
     if providers is not None:
         raise InputError(
             f"execution providers are for artefacts; {os.fspath(path)} is a checkpoint and runs in PyTorch"
         )
+    require(engine is None, f"an engine is for artefacts; {os.fspath(path)} is a checkpoint and runs in PyTorch")
     import torch
 
     from solov2_edge.reference import load_reference

@@ -145,6 +145,7 @@ def test_other_engines_are_told_where_they_are_installed(pretend: Pretend) -> No
     findings = pretend({"ncnn": "1.0.20", "onnxruntime": "1.32.0"}, [CPU])
     assert findings["ncnn"].text == "1.0.20, which no artefact of this version is made for"
     assert "OpenVINO" not in findings
+    assert "--engine openvino" in pretend({"openvino": "2026.4.1"}, [CPU])["OpenVINO"].text
 
 
 def test_installed() -> None:

@@ -114,7 +114,7 @@ def test_load_opens_an_onnx_file(make_onnx: MakeOnnx) -> None:
         ("net.safetensors", {}, "is a checkpoint"),
         ("net.zip", {}, "ends in .zip, expected an artefact made by solov2-edge convert: .onnx, .tflite, .mlpackage"),
         ("net", {}, "ends in nothing"),
-        ("net.onnx", {"engine": "litert"}, "run in engine 'onnxruntime', got engine='litert'"),
+        ("net.onnx", {"engine": "litert"}, "run in engine 'onnxruntime' or 'openvino', got engine='litert'"),
         ("net.tflite", {"engine": "onnxruntime"}, "run in engine 'litert', got engine='onnxruntime'"),
         ("net.mlpackage", {"engine": "onnxruntime"}, "run in engine 'coreml'"),
         ("net.onnx", {"score_treshold": 0.3}, "unknown option 'score_treshold'; expected score_threshold$"),

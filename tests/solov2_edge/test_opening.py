@@ -32,6 +32,15 @@ def test_artefacts_open_in_their_engine(tmp_path: Path, recorded: list[Any]) -> 
     assert recorded == [("runtime", {"threads": 2, "providers": "cpu", "score_threshold": 0.3})]
 
 
+def test_another_engine_is_for_artefacts(tmp_path: Path, recorded: list[Any]) -> None:
+    for name in ("a.onnx", "a.pth"):
+        (tmp_path / name).touch()
+    opening.open_segmenter(tmp_path / "a.onnx", engine="openvino")
+    assert recorded == [("runtime", {"threads": None, "providers": None, "engine": "openvino"})]
+    with pytest.raises(InputError, match=r"an engine is for artefacts; .* runs in PyTorch"):
+        opening.open_segmenter(tmp_path / "a.pth", engine="openvino")
+
+
 def test_providers_are_not_for_checkpoints(tmp_path: Path, recorded: list[Any]) -> None:
     (tmp_path / "a.pth").touch()
     with pytest.raises(InputError, match="execution providers are for artefacts"):
