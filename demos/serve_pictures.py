@@ -80,7 +80,9 @@ def stream_picture(shown: Shown) -> bytes:
     ratio = LONGEST / max(height, width)
     if ratio < 1:
         size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-        overlay = np.asarray(cv2.resize(overlay, size, interpolation=cv2.INTER_AREA), np.uint8)
+        # Down to a half, linear leaves no pixel out and takes a fifth of the time.
+        how = cv2.INTER_LINEAR if ratio >= 0.5 else cv2.INTER_AREA
+        overlay = np.asarray(cv2.resize(overlay, size, interpolation=how), np.uint8)
     return encode_jpeg(overlay, QUALITY)
 
 
