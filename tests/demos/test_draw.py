@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from solov2_edge.demos.colours import colour
 from solov2_edge.demos.draw import draw_instances
 from solov2_edge.errors import InputError
 from solov2_edge.runtime.instances import Instances
@@ -48,6 +49,15 @@ def test_an_empty_mask_is_passed_over(grey: Grey) -> None:
 def test_a_mask_covering_everything(make: Make, grey: Grey) -> None:
     drawn = draw_instances(grey(40, 40), make(40, 40, [(0, 0, 40, 40)]), labels=False)
     assert (drawn[5:35, 5:35] == drawn[20, 20]).all()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.38, 0.5, 1.0])
+def test_every_level_is_mixed_with_the_colour(make: Make, alpha: float) -> None:
+    frame = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2).repeat(4, axis=0).repeat(4, axis=1)
+    drawn = draw_instances(frame, make(64, 64, [(0, 0, 64, 64)]), labels=False, alpha=alpha)
+    inside = (slice(4, -4), slice(4, -4))  # of the outline
+    mixed = frame[inside] + alpha * (np.array(colour(0)) - frame[inside].astype(np.float64))
+    assert np.abs(drawn[inside] - mixed).max() <= 0.5 + 1e-4
 
 
 def test_alpha_is_the_opacity_of_the_tint(make: Make, grey: Grey) -> None:
