@@ -110,6 +110,8 @@ class _Loop:
                 return
             if result.frame.captured < resumed:
                 continue
+            if mode is Mode.IMAGE:
+                self._tracker.forget()  # pictures show different things
             found = self._find(result)
             statistics = self.meter.count(
                 found.latency, found.timings["network"], result.dropped, self._source.status()

@@ -76,6 +76,10 @@ class Tracker:
         """Return the number of tracks that are remembered, lost ones included."""
         return len(self._tracks)
 
+    def forget(self) -> None:
+        """End all tracks; their numbers are not given again."""
+        self._tracks = []
+
     def update(self, instances: Instances, index: int) -> NDArray[np.int64]:
         """Return the track of each instance, (n,) int64 from 1; one that was not seen before starts a track.
 
@@ -85,7 +89,8 @@ class Tracker:
                 again (a frame decoded with another threshold) does not age the tracks.
         """
         if instances.frame_shape != self._shape:
-            self._shape, self._tracks = instances.frame_shape, []
+            self._shape = instances.frame_shape
+            self.forget()
         boxes, areas = instances.boxes, instances.areas
         numbers = np.zeros(len(instances), np.int64)
         if index != self._index:

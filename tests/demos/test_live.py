@@ -172,6 +172,12 @@ def test_the_size_may_change_in_the_middle(planted: Callable[..., Segmenter]) ->
     assert [len(shown.instances) for shown in witness.shown] == [4, 4, 4]
 
 
+def test_pictures_are_not_followed_from_one_to_the_next(planted: Callable[..., Segmenter]) -> None:
+    witness = Witness()
+    run_live(planted(2), Frames([(HEIGHT, WIDTH)] * 3, Mode.IMAGE), [witness], controls())
+    assert [sorted(shown.tracks.tolist()) for shown in witness.shown] == [[1, 2], [3, 4], [5, 6]]
+
+
 def test_settings_count_from_the_next_frame_on(planted: Callable[..., Segmenter]) -> None:
     knobs = controls()
     witness = Witness(
