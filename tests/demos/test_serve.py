@@ -43,7 +43,7 @@ class Counted(Shown):
     @property
     def overlay(self) -> NDArray[np.uint8]:
         Counted.asked += 1
-        return Shown.overlay.__get__(self)  # type: ignore[attr-defined,no-any-return]
+        return Shown.overlay.__get__(self)  # type: ignore[no-any-return]
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,8 @@ def test_loopback_refuses_every_other_name(here: Access, host: str) -> None:
 
 
 def test_a_request_has_exactly_one_host(here: Access) -> None:
-    for headers in ({}, {"host": []}, {"host": ["localhost", "localhost"]}):
+    several: list[Headers] = [{}, {"host": []}, {"host": ["localhost", "localhost"]}]
+    for headers in several:
         refusal = here.refuse("/", headers)
         assert refusal is not None
         assert refusal.status == 421
