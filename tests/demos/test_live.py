@@ -137,17 +137,6 @@ def test_every_frame_is_shown_to_everybody_and_all_is_closed(planted: Callable[.
     assert segment.options is options
 
 
-def test_the_overlay_is_drawn_once_and_cannot_be_changed(planted: Callable[..., Segmenter]) -> None:
-    witness = Witness()
-    run_live(planted(), Frames([(HEIGHT, WIDTH)]), [witness], controls())
-    overlay = witness.shown[0].overlay
-    assert overlay is witness.shown[0].overlay
-    assert (overlay != 99).any()
-    assert (witness.shown[0].frame.image == 99).all()
-    with pytest.raises(ValueError, match="read-only"):
-        overlay[0] = 0
-
-
 def test_an_end_after_so_many_frames(planted: Callable[..., Segmenter]) -> None:
     witness = Witness()
     assert run_live(planted(), Frames([(HEIGHT, WIDTH)] * 9), [witness], controls(), frames=3)["frames"] == 3
