@@ -47,7 +47,7 @@ def test_the_tables_lead_to_the_frames(tmp_path: Path) -> None:
     assert (scale, ticks) == (30000, 7007)
     assert struct.unpack(">II", found[b"tkhd"][1][-8:]) == (64 << 16, 48 << 16)
     assert CONFIG in found[b"stsd"][1]
-    assert list(boxes(data))[0] == b"ftyp"
+    assert next(iter(boxes(data))) == b"ftyp"
 
 
 def test_no_frame_is_refused(tmp_path: Path) -> None:
