@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
 import sys
+import threading
 from dataclasses import dataclass
 
 import cv2
 
-from solov2_edge.errors import require
+from solov2_edge.errors import InputError, require
 from solov2_edge.runtime.source import Mode
 from solov2_edge.runtime.source_capture import Capture, open_capture
 from solov2_edge.runtime.source_connection import Connection, ConnectionSource
@@ -92,7 +94,48 @@ def open_csi(camera: CsiCamera, *, reopen: float, timeout: float) -> ConnectionS
         if not through_opencv:
             return GstLaunch(camera.elements(), *camera.shown_size, max(timeout, START_SECONDS))
         pipeline = f"{camera.elements()} ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1"
-        refusal = f"{name} cannot be opened; {CURE}"
-        return Capture(open_capture(pipeline, cv2.CAP_GSTREAMER, (), refusal), f"{name} gives no frame any more")
+        return Capture(opener.open(pipeline), f"{name} gives no frame any more")
 
+    opener = _Opener(f"{name} cannot be opened; {CURE}")
     return ConnectionSource(name, connect(), connect, mode=Mode.LIVE, fps=float(camera.fps), reopen=reopen, cure=CURE)
+
+
+class _Opener:
+    """Opens pipelines in a thread: OpenCV waits for ever for a camera that gives nothing, and cannot be woken."""
+
+    def __init__(self, refusal: str) -> None:
+        self._refusal = refusal
+        self._thread: threading.Thread | None = None
+
+    def open(self, pipeline: str) -> cv2.VideoCapture:
+        """Return an open capture.
+
+        Raises:
+            InputError: it cannot be opened, it takes longer than :data:`START_SECONDS`, or the last try still waits.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            raise InputError(self._refusal)
+        answers: queue.SimpleQueue[cv2.VideoCapture | InputError] = queue.SimpleQueue()
+        late = threading.Event()
+
+        def work() -> None:
+            try:
+                capture = open_capture(pipeline, cv2.CAP_GSTREAMER, (), self._refusal)
+            except InputError as error:
+                answers.put(error)
+                return
+            if late.is_set():
+                capture.release()
+            answers.put(capture)
+
+        self._thread = threading.Thread(target=work, name="solov2-edge opening", daemon=True)
+        self._thread.start()
+        try:
+            answer = answers.get(timeout=START_SECONDS)
+        except queue.Empty:
+            late.set()
+            raise InputError(self._refusal) from None
+        if isinstance(answer, InputError):
+            raise answer
+        self._thread.join()
+        return answer

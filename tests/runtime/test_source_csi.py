@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,36 @@ def test_through_an_opencv_that_has_gstreamer(monkeypatch: pytest.MonkeyPatch) -
     assert pipeline.startswith(CsiCamera(1, 640, 480, 15).elements())
     assert pipeline.endswith("format=BGR ! appsink drop=true max-buffers=1")
     assert (backend, released) == (cv2.CAP_GSTREAMER, "released")
+
+
+def test_an_opencv_that_waits_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenCV 4.6 does where the camera gives nothing."""
+    answer = threading.Event()
+    opened: list[str] = []
+
+    class Stuck:
+        def __init__(self, target: str, backend: int, settings: Sequence[int]) -> None:
+            opened.append("opening")
+            assert answer.wait(20)
+
+        def isOpened(self) -> bool:
+            return True
+
+        def release(self) -> None:
+            opened.append("released")
+
+    monkeypatch.setattr(source_csi, "opencv_has_gstreamer", lambda: True)
+    monkeypatch.setattr(source_csi, "START_SECONDS", 0.05)
+    monkeypatch.setattr(cv2, "VideoCapture", Stuck)
+    opener = source_csi._Opener("it cannot be opened")
+    for _ in range(2):
+        with pytest.raises(InputError, match="it cannot be opened"):
+            opener.open("pipeline")
+    assert opened == ["opening"], "not a second time while the first still waits"
+    (waiting,) = [thread for thread in threading.enumerate() if thread.name == "solov2-edge opening"]
+    answer.set()
+    waiting.join(10)
+    assert opened == ["opening", "released"]
 
 
 @pytest.mark.skipif(shutil.which(LAUNCHER) is None, reason=f"{LAUNCHER} is not installed")
