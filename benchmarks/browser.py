@@ -72,7 +72,9 @@ def measure(artefact: Path, browser: Any, threads: list[int], rounds: int) -> No
             for name, run in contenders.items():
                 taken[name].append(run())
         expected = np.count_nonzero(segment(frame).scores >= 0.3)
-        assert int(page.evaluate("document.getElementById('count').innerText")) == expected
+        found = int(page.evaluate("document.getElementById('count').innerText"))
+        # Integer kernels of two builds round differently, which moves single scores over the threshold.
+        assert abs(found - expected) <= (1 if segment.manifest.precision.startswith("int") else 0), (found, expected)
     print(f"\n{artefact.name}, {sample.name}, {expected} instances; medians of {rounds}, in ms")
     print(f"{'':22}{''.join(f'{stage:>12}' for stage in STAGES)}{'together':>12}")
     for name, rows in taken.items():

@@ -10,9 +10,11 @@ export function mostThreads() {
   return globalThis.crossOriginIsolated ? navigator.hardwareConcurrency || 1 : 1;
 }
 
-/** Whether WebGPU has an adapter here. */
-export async function hasWebGpu() {
-  return (await navigator.gpu?.requestAdapter().catch(() => null)) != null;
+// WebGPU's adapter here: "hardware", "software", which is slower than WebAssembly, or null.
+async function gpuKind() {
+  const adapter = await navigator.gpu?.requestAdapter().catch(() => null);
+  if (!adapter) return null;
+  return adapter.info?.isFallbackAdapter || adapter.info?.architecture === "swiftshader" ? "software" : "hardware";
 }
 
 async function open(bytes, backend, threads) {
@@ -32,17 +34,17 @@ function sentence(error) {
  * Open an artefact.
  * @param {Uint8Array} bytes of the .onnx file
  * @param {object} manifest
- * @param {{backend: string, threads: number}} wanted exactly that backend; "auto" is WebGPU where it runs a float
- *   artefact, else WebAssembly
+ * @param {{backend: string, threads: number}} wanted exactly that backend; "auto" is WebGPU where a graphics processor
+ *   runs a float artefact with it, else WebAssembly
  * @returns {Promise<{backend: string, threads: number, product: function, run: function(object): Promise<object>}>} run
  *   takes what preprocess returns and gives raw outputs, or decoded ones where the graph decodes; product as in
  *   product.mjs
  */
 export async function openEngine(bytes, manifest, { backend, threads }) {
-  const gpu = backend !== "wasm" && (await hasWebGpu());
-  if (backend === "webgpu" && !gpu) throw new Error("This browser offers no WebGPU here; choose WebAssembly.");
-  // Integers are faster in WebAssembly: WebGPU computes them as floats.
-  const preferred = gpu && manifest.precision.startsWith("fp") ? ["webgpu", "wasm"] : ["wasm"];
+  const gpu = backend === "wasm" ? null : await gpuKind();
+  if (backend === "webgpu" && gpu === null) throw new Error("This browser offers no WebGPU here; choose WebAssembly.");
+  // Integer artefacts are made for the integer kernels of a CPU.
+  const preferred = gpu === "hardware" && manifest.precision.startsWith("fp") ? ["webgpu", "wasm"] : ["wasm"];
   const choices = backend === "auto" ? preferred : [backend];
   let failure;
   for (const choice of choices) {

@@ -177,7 +177,7 @@ function offer(name, choices, chosen) {
 
 async function start() {
   const most = mostThreads();
-  const threads = Math.min(Math.max(Math.trunc(Number(wanted.get("threads"))) || config.threads || Math.min(4, most), 1), most);
+  const threads = Math.min(Math.max(Math.trunc(Number(wanted.get("threads"))) || config.threads || Math.min(4, Math.ceil(most / 2)), 1), most);
   const backend = ["wasm", "webgpu"].includes(wanted.get("backend")) ? wanted.get("backend") : "auto";
   offer("threads", Array.from({ length: most }, (_, i) => [String(i + 1), String(i + 1)]), String(threads));
   offer("backend", [["auto", "Automatic"], ["wasm", "WebAssembly"], ["webgpu", "WebGPU"]], backend);
