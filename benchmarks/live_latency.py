@@ -112,7 +112,7 @@ def main() -> None:
             times = np.asarray(row.latency) / np.maximum(row.model, 1e3 / args.fps)
             middle, high = np.percentile(times, (50, 95)).tolist()
             print(
-                f"{name:<22}{mode:<8}{np.median(row.model):>9.1f}{1e3 / np.mean(row.period):>10.1f}"
+                f"{name:<22}{mode:<8}{np.median(row.model):>9.1f}{1e3 / (np.mean(row.period or [np.nan])):>10.1f}"
                 f"{row.dropped / row.seen:>9.0%}{p50:>12.1f}{p95:>7.1f}{max(row.latency):>7.1f}"
                 f"{middle:>17.2f}{high:>5.2f}{times.max():>5.2f}{np.mean(times < 2):>9.0%}"
             )
