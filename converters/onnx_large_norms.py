@@ -11,6 +11,7 @@ needs no turning for the next convolution. Measured for 48 x 112 x 112 on two th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,10 +130,9 @@ class _AffineNorm:
             rounding.input[2],
             self._call("Reshape", [bias, channels]),
         ]
-        settings = {"group": size.size, "kernel_shape": [1, 1]}
-        self._nodes.append(
-            helper.make_node("QLinearConv", inputs, rounding.output, f"{self._norm.name}_round", **settings)
-        )
+        settings: dict[str, Any] = {"group": size.size, "kernel_shape": [1, 1]}
+        name = f"{self._norm.name}_round"
+        self._nodes.append(helper.make_node("QLinearConv", inputs, rounding.output, name, **settings))
 
     def _scale_and_shift(self, values: str, mean: str, deviation: str) -> None:
         """Append scale * (x - mean) / deviation + shift in the shape that the Mul had."""
@@ -146,7 +146,7 @@ class _AffineNorm:
         inputs = [scaled, self._call("Reshape", [offset, form])]
         self._nodes.append(helper.make_node("Add", inputs, self._add.output, self._add.name))
 
-    def _call(self, operator: str, inputs: list[str], **attributes: int) -> str:
+    def _call(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """Append an operator and return its output's name."""
         name = f"{self._norm.name}_{len(self._nodes)}"
         self._nodes.append(helper.make_node(operator, inputs, [name], name, **attributes))

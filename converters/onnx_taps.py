@@ -82,8 +82,8 @@ def _products(
     # the tap that a convolution reads there is the opposite one.
     rows = weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1).reshape(-1, channels)
     graph.store(f"{name}_taps", (rows.astype(np.int16) + MIDDLE).astype(np.uint8))
-    graph.store(f"{name}_taps_step", np.float32(steps.ravel()[0]))
-    graph.store(f"{name}_taps_zero", np.uint8(MIDDLE))
+    graph.store(f"{name}_taps_step", np.array(steps.ravel()[0], np.float32))
+    graph.store(f"{name}_taps_zero", np.array(MIDDLE, np.uint8))
     graph.store(f"{name}_pixels_shape", np.array([1, channels, int(np.prod(shape))]))
     graph.store(f"{name}_picture_shape", np.array(shape))
     graph.store(f"{name}_tap_shape", np.array([3, 3]))
