@@ -51,7 +51,7 @@ function draw() {
   element("count").textContent = String(visible.length);
   element("count-label").textContent = visible.length === 1 ? "instance" : "instances";
   const below = shapes.length - visible.length;
-  element("hidden").textContent = below ? `${below} more below the threshold` : "";
+  element("hidden").textContent = below ? `${below} below the threshold` : "";
   element("save").disabled = false;
 }
 

@@ -105,7 +105,7 @@ def test_the_input_is_pythons_bit_for_bit(javascript: Javascript, kind: str, ord
     spec = ModelSpec.from_dict({**SPEC.to_dict(), "channel_order": order, "mean": (123.5, 116.28, 103.53)})
     manifest = {"input": {"kind": kind, "height": 96, "width": 160}, "spec": spec.to_dict()}
     frames = [np.random.default_rng(2).integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(60, 60), (33, 200)]]
-    geometries = [fixed_geometry(*frame.shape[:2], 96, 160) for frame in frames]
+    geometries = [fixed_geometry(frame.shape[0], frame.shape[1], 96, 160) for frame in frames]
     laid = javascript(*(("preprocess.mjs", "fixedGeometry", *f.shape[:2], manifest["input"]) for f in frames))
     assert laid == [camel(geometry) for geometry in geometries]
     rgba = [cv2.cvtColor(frame, cv2.COLOR_BGR2RGBA).ravel() for frame in frames]
@@ -184,7 +184,7 @@ def recorded() -> tuple[Manifest, list[tuple[RawOutputs, Geometry, Instances]]]:
         rows = []
         for path in list_pictures(shipped.pictures)[:2]:
             frame = read_picture(path)
-            raw, geometry = segment.raw(frame), fixed_geometry(*frame.shape[:2], 448, 448)
+            raw, geometry = segment.raw(frame), fixed_geometry(frame.shape[0], frame.shape[1], 448, 448)
             rows.append((raw, geometry, decode(raw, geometry, segment.spec)))
         return segment.manifest, rows
 
