@@ -47,6 +47,8 @@ def artefacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
         for name in ("threads", "input_size"):
             options.pop(name, None)
         milliseconds, discs = (int(part) for part in path.stem.split(".")[0].split("-"))
+        if options.pop("engine", None) == "openvino":
+            milliseconds = 0
         manifest = Manifest.from_json(manifest_path(path).read_text())
         raw = planted_outputs(spec, geometry, DISCS)
         raw.class_scores[:, discs:] = 0  # every disc is of a class of its own
@@ -121,6 +123,26 @@ def test_the_fast_one_is_shipped_and_the_others_told_why_not(
     assert any(line.startswith("note: accuracy was not measured") for line in out)
     assert out[-1].startswith("ship 0-4.int8.onnx: ")
     assert "times as fast as 60-4.fp32.onnx" in out[-1]
+
+
+def test_the_engine_to_ship_in_is_part_of_the_advice(
+    artefacts: Callable[..., list[str]], annotations: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["advise", *artefacts("40-4.fp32.onnx"), "--engine", "onnxruntime", "openvino"]
+    assert main([*words, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (Path(document["choice"]).name, document["engine"]) == ("40-4.fp32.onnx", "openvino")
+    assert Path(document["baseline"]).name == "40-4.fp32.onnx"
+    assert [c["name"] for c in document["candidates"]] == [
+        "40-4.fp32.onnx in onnxruntime",
+        "40-4.fp32.onnx in openvino",
+    ]
+    assert "40-4.fp32.onnx in openvino: what its manifest records was measured in onnxruntime" in document["notes"]
+    assert "ship 40-4.fp32.onnx in openvino: " in document["verdict"]
+    assert main([*words, "--annotations", str(annotations), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert [c["drop"] for c in document["candidates"]] == [0, 0]
+    assert not any("measured in onnxruntime" in note for note in document["notes"])
 
 
 def test_int8_that_is_slower_is_said_to_be(

@@ -36,7 +36,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., lis
     opened: Opened = []
 
     def open_segmenter(path: Path, **options: Any) -> Segmenter:
-        opened.append((path.name, {"threads": options.pop("threads"), "input_size": options.pop("input_size")}))
+        given = {name: options.pop(name) for name in ("threads", "input_size", "engine") if name in options}
+        opened.append((path.name, given))
         raw = planted_outputs(manifest.spec, fixed_geometry(60, 80, 224, 224), int(path.stem))
         session = FakeSession(manifest, raw)
         if path.suffix == ".mlpackage":
@@ -109,6 +110,16 @@ def test_every_thread_count_and_frame_size_is_a_line(models: Any, capsys: pytest
         (n, t, s) for n in ("3.onnx", "4.onnx") for t in (1, 2) for s in ((60, 80), (120, 160))
     ]  # fmt: skip
     assert models.opened == [(n, {"threads": t, "input_size": None}) for n in ("3.onnx", "4.onnx") for t in (1, 2)]
+
+
+def test_every_engine_is_a_line(models: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [*models("3.onnx"), *QUICK, "--threads", "2", "--engine", "onnxruntime", "openvino"]
+    assert bench(*words, "--json") == 0
+    entries = json.loads(capsys.readouterr().out)["results"]
+    assert [entry["name"] for entry in entries] == ["3.onnx in onnxruntime", "3.onnx in openvino"]
+    assert [given["engine"] for _, given in models.opened] == ["onnxruntime", "openvino"]
+    assert bench(*models("3.onnx", "4.tflite"), *QUICK, "--engine", "openvino") == 2
+    assert "--engine openvino runs no .tflite artefacts such as 4.tflite; add litert" in capsys.readouterr().err
 
 
 def test_every_source_is_a_line(models: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
