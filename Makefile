@@ -16,7 +16,7 @@ SPEED := $(filter-out $(ACCURACY) $(BY_HAND), $(basename $(notdir $(wildcard ben
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart report test test-quick test-numpy1 lint types bench accuracy links clean
+.PHONY: help setup quickstart report test test-quick test-numpy1 lint types browser bench accuracy links clean
 
 help: ## Say what can be made
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -63,6 +63,10 @@ lint: $(READY) ## Check style and formatting
 types: $(READY) links ## Check types, strictly
 	.venv/bin/python -m mypy -p solov2_edge
 	.venv/bin/python -m mypy --explicit-package-bases tests/runtime tests/demos tests/test_cli.py tests/test_layout.py
+
+browser: $(READY) ## Segment in the browser itself: fetches onnxruntime-web with npm, then serves the page
+	@.venv/bin/solov2-edge browser --install
+	@.venv/bin/solov2-edge browser
 
 bench: $(READY) ## Time what speed promises are made of; each prints its ratios
 	@for name in $(SPEED); do echo "== benchmarks/$$name.py"; .venv/bin/python "benchmarks/$$name.py" || exit 1; done
