@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from solov2_edge.converters.coreml_toolchain import load_coremltools, quiet
 from solov2_edge.errors import GateError
 from solov2_edge.manifest import METADATA_KEY, Manifest
 
-__all__ = ["CLASSES_KEY", "describe", "replace_folder", "rewrite_manifest", "save_model", "write_package"]
+__all__ = ["CLASSES_KEY", "describe", "rewrite_manifest", "save_model", "write_package"]
 
 Model: Any = load_coremltools().proto.Model_pb2.Model
 CLASSES_KEY = "solov2_edge.class_names"  # a JSON array, in channel order
@@ -118,30 +117,3 @@ def _without_metadata(data: bytes) -> bytes:
     spec.description.ClearField("metadata")
     program: bytes = spec.SerializeToString(deterministic=True)
     return program
-
-
-def replace_folder(aside: Path, target: Path) -> None:
-    """Put the folder ``aside`` in the place of ``target``, which may exist.
-
-    Folders cannot replace one another in one step. The old one is renamed away, the new one renamed in and the old
-    one deleted: at every moment there is a whole package under the name or none, and a failure puts the old one back.
-    """
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    had_one = target.is_symlink() or target.exists()
-    if had_one:
-        os.replace(target, old)
-    try:
-        os.replace(aside, target)
-    except OSError:
-        if had_one:
-            os.replace(old, target)
-        raise
-    if had_one:
-        _delete(old)
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

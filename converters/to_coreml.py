@@ -18,14 +18,14 @@ from solov2_edge.converters.coreml_compress import COMPRESSED, convolutions, wei
 from solov2_edge.converters.coreml_decode import append_decoder
 from solov2_edge.converters.coreml_gates import check_compression, judge_package, measure_package
 from solov2_edge.converters.coreml_network import CoremlNetwork
-from solov2_edge.converters.coreml_package import describe, replace_folder, rewrite_manifest, save_model
+from solov2_edge.converters.coreml_package import describe, rewrite_manifest, save_model
 from solov2_edge.converters.coreml_program import TARGETS, convert_program, export_program, program_size
 from solov2_edge.converters.coreml_toolchain import coremltools_version
 from solov2_edge.converters.graph_decode import GraphDecoder
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.rewriting import judge_rewriting
 from solov2_edge.errors import require
-from solov2_edge.files import write_aside
+from solov2_edge.files import replace_folder, write_aside
 from solov2_edge.manifest import DECODED_NAMES, GraphDecode, InputContract, Manifest, manifest_path, sha256_of, size_of
 from solov2_edge.model import SOLOv2
 

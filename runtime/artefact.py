@@ -9,21 +9,22 @@ from pathlib import Path
 from solov2_edge.errors import InputError, require
 from solov2_edge.manifest import Manifest, manifest_path, sha256_of, size_of
 
-__all__ = ["PACKAGE_SUFFIX", "agreed_manifest", "read_sidecar", "require_artefact"]
+__all__ = ["agreed_manifest", "read_sidecar", "require_artefact"]
 
-PACKAGE_SUFFIX = ".mlpackage"  # the one artefact that is a folder
+FOLDERS = {".mlpackage": "Core ML packages", ".ncnn": "ncnn artefacts"}  # the others are files
 
 
 def require_artefact(path: str | os.PathLike[str]) -> Path:
-    """Return the path of an artefact that is a non-empty file, or a folder if it is a Core ML package.
+    """Return the path of an artefact that is a non-empty file, or a folder if it is a Core ML package or for ncnn.
 
     Raises:
         InputError: it is missing, the wrong one of file and folder, or empty.
     """
     file = Path(path)
     require(file.exists(), f"{path} does not exist; expected an artefact made by solov2-edge convert")
-    if file.suffix.lower() == PACKAGE_SUFFIX:
-        require(file.is_dir(), f"{path} is not a folder, as Core ML packages are; copy the whole package again")
+    if file.suffix.lower() in FOLDERS:
+        kind = FOLDERS[file.suffix.lower()]
+        require(file.is_dir(), f"{path} is not a folder, as {kind} are; copy the whole folder again")
         require(size_of(file) > 0, f"{path} is empty; convert the checkpoint again or copy it again")
         return file
     require(file.is_file(), f"{path} is not a file; expected an artefact made by solov2-edge convert")

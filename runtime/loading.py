@@ -22,6 +22,7 @@ ENGINES = {
     ".onnx": ("onnxruntime", "solov2_edge.runtime.ort:OrtSession"),
     ".tflite": ("litert", "solov2_edge.runtime.litert:LitertSession"),
     ".mlpackage": ("coreml", "solov2_edge.runtime.coreml:CoremlSession"),
+    ".ncnn": ("ncnn", "solov2_edge.runtime.ncnn_session:NcnnSession"),
 }
 # (suffix, engine) -> class of its session, for engines that only run what is asked of them
 OTHERS = {(".onnx", "openvino"): "solov2_edge.runtime.vino:VinoSession"}
@@ -40,17 +41,17 @@ def load(
     """Open an artefact for segmenting frames.
 
     Args:
-        path: an ``.onnx``, ``.tflite`` or ``.mlpackage`` made by ``solov2-edge convert``.
-        engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"`` or ``"coreml"`` insists, ``"openvino"``
-            runs an ``.onnx`` artefact in OpenVINO.
-        threads: threads of the engine, 1..1024; None: with ONNX Runtime and OpenVINO one per physical core, with
+        path: an ``.onnx``, ``.tflite``, ``.mlpackage`` or ``.ncnn`` made by ``solov2-edge convert``.
+        engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"``, ``"coreml"`` or ``"ncnn"`` insists,
+            ``"openvino"`` runs an ``.onnx`` artefact in OpenVINO.
+        threads: threads of the engine, 1..1024; None: with ONNX Runtime, OpenVINO and ncnn one per physical core, with
             LiteRT one per CPU this process may use; Core ML decides itself.
         providers: what the engine runs the network on: one name means exactly that one; a sequence is a fallback
             list, tried in order. ONNX Runtime: ``cpu``, ``cuda``, ``tensorrt``, ``coreml`` or a provider's full name.
             LiteRT: ``xnnpack`` (or ``cpu``), ``builtin``, ``cpu-reference``, ``gpu`` or the path of a delegate library.
             Core ML: ``all``, ``cpu_only``, ``cpu_and_gpu``, ``cpu_and_ne``. OpenVINO: ``cpu``, ``gpu``, ``npu`` in
-            float32, or with a precision behind it (``cpu-bf16``). Default: the CPU, on Core ML ``all``. What really
-            runs is in ``Segmenter.providers``.
+            float32, or with a precision behind it (``cpu-bf16``). ncnn: ``cpu``, ``vulkan``, ``cpu-fp16`` and others
+            of docs/ncnn.md. Default: the CPU, on Core ML ``all``. What really runs is in ``Segmenter.providers``.
         provider_options: provider name -> that provider's own options, for example
             ``{"tensorrt": {"trt_fp16_enable": False}}``. TensorRT computes floats in half precision, integers where
             the artefact holds them, and keeps what it has built, unless told otherwise: see docs/jetson.md.

@@ -18,9 +18,10 @@ _LOCK = threading.RLock()  # descriptor 2 belongs to the whole process
 
 
 @contextlib.contextmanager
-def captured_stderr() -> Iterator[Callable[[], str]]:
+def captured_stderr(chatter: re.Pattern[str] = CHATTER) -> Iterator[Callable[[], str]]:
     """Catch what is written to descriptor 2; yields a function that returns the text, callable afterwards too.
 
+    Lines that do not begin with ``chatter`` are passed on.
     Where there is no such descriptor (a program without a console), nothing is caught.
     """
     text = ""
@@ -45,7 +46,7 @@ def captured_stderr() -> Iterator[Callable[[], str]]:
             aside.seek(0)
             text = aside.read().decode(errors="replace")
     for line in text.splitlines():
-        if not CHATTER.match(line):
+        if not chatter.match(line):
             os.write(2, f"{line}\n".encode())
 
 

@@ -26,6 +26,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "int8-dynamic", "int8", "int16x8"),
     "coreml": ("fp32", "fp16", "int8", "palette6", "palette4", "int4", "w8a8"),
+    "ncnn": ("fp32", "fp16"),
 }
 # What needs calibration pictures: wherever activations are integers of a fixed scale.
 CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}

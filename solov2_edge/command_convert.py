@@ -34,7 +34,9 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("checkpoint", type=Path, help="authors', mmdetection, AdelaiDet or solov2-edge checkpoint")
-    parser.add_argument("--to", nargs="+", default=["onnx"], metavar="FORMAT", help="onnx (default), tflite, coreml")
+    parser.add_argument(
+        "--to", nargs="+", default=["onnx"], metavar="FORMAT", help="onnx (default), tflite, coreml, ncnn"
+    )
     parser.add_argument(
         "--precision",
         nargs="+",

@@ -22,6 +22,7 @@ ARTEFACTS = {
     "onnx": ("ONNX", "solov2_edge.inspect_onnx", "describe_onnx"),
     "tflite": ("TFLite", "solov2_edge.inspect_tflite", "describe_tflite"),
     "coreml": ("Core ML", "solov2_edge.inspect_coreml", "describe_package"),
+    "ncnn": ("ncnn", "solov2_edge.inspect_ncnn", "describe_ncnn"),
 }
 _SHOWN_CLASSES = 5
 _SHOWN_OPS = 12

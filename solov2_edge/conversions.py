@@ -14,11 +14,12 @@ from solov2_edge.manifest import Manifest
 
 __all__ = ["SUFFIXES", "Conversion", "exporter", "options_for", "plan"]
 
-SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage"}
+SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage", "ncnn": ".ncnn"}
 EXPORTERS = {
     "onnx": ("solov2_edge.converters.to_onnx", "export_onnx"),
     "tflite": ("solov2_edge.converters.to_tflite", "export_tflite"),
     "coreml": ("solov2_edge.converters.to_coreml", "export_coreml"),
+    "ncnn": ("solov2_edge.converters.to_ncnn", "export_ncnn"),
 }
 # An exporter's own options: keyword -> (what the user types, the format that takes it).
 OWN_OPTIONS = {
@@ -34,7 +35,7 @@ class Conversion:
     """One artefact to write.
 
     Attributes:
-        format: ``"onnx"``, ``"tflite"`` or ``"coreml"``.
+        format: ``"onnx"``, ``"tflite"``, ``"coreml"`` or ``"ncnn"``.
         precision: as in the manifest.
         path: where the artefact goes.
     """

@@ -1,6 +1,6 @@
 """What a file looks like, from its first bytes and never from its name. Standard library only.
 
-A Core ML package is the one kind that is a folder.
+Core ML packages and ncnn artefacts are folders.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FileKind:
 
     Attributes:
         kind: ``"torch-zip"``, ``"pickle"`` (legacy torch files included), ``"safetensors"``, ``"onnx"``,
-            ``"tflite"``, ``"coreml"`` (a folder) or ``"other"``.
+            ``"tflite"``, ``"coreml"``, ``"ncnn"`` (folders) or ``"other"``.
         text: the same in words, with an article, for messages.
     """
 
@@ -51,7 +51,7 @@ def file_kind(path: str | os.PathLike[str]) -> FileKind:
     """Look at a file's first bytes, or at what a folder holds.
 
     Raises:
-        InputError: no such file, a directory other than a Core ML package, empty, or unreadable.
+        InputError: no such file, a directory other than a Core ML package or an ncnn artefact, empty, or unreadable.
     """
     path = Path(path)
     try:
@@ -93,10 +93,12 @@ def _of_head(path: Path, head: bytes, size: int) -> FileKind:
 
 
 def _of_folder(path: Path) -> FileKind:
-    """Recognise a package as coremltools writes it: a list of its parts beside a folder with the model."""
+    """Recognise a package as coremltools writes it, a list of its parts beside the model, and ncnn's two networks."""
     if (path / "Manifest.json").is_file() and (path / "Data" / "com.apple.CoreML").is_dir():
         return FileKind("coreml", "a Core ML package")
-    raise InputError(f"{path} is a directory; give the file inside it, or a whole Core ML package")
+    if (path / "trunk.param").is_file() and (path / "head.param").is_file():
+        return FileKind("ncnn", "an ncnn artefact")
+    raise InputError(f"{path} is a directory; give the file inside it, or a whole Core ML package or ncnn artefact")
 
 
 def _of_zip(path: Path) -> FileKind:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from solov2_edge.errors import InputError
 
-__all__ = ["output_folder", "write_aside"]
+__all__ = ["output_folder", "replace_folder", "write_aside"]
 
 
 def write_aside(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -38,3 +39,30 @@ def output_folder(path: str | os.PathLike[str]) -> Path:
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"the output {folder} must be a folder, but a file stands in its way; name another") from error
     return folder
+
+
+def replace_folder(aside: Path, target: Path) -> None:
+    """Put the folder ``aside`` in the place of ``target``, which may exist.
+
+    Folders cannot replace one another in one step. The old one is renamed away, the new one renamed in and the old
+    one deleted: at every moment there is a whole folder under the name or none, and a failure puts the old one back.
+    """
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    had_one = target.is_symlink() or target.exists()
+    if had_one:
+        os.replace(target, old)
+    try:
+        os.replace(aside, target)
+    except OSError:
+        if had_one:
+            os.replace(old, target)
+        raise
+    if had_one:
+        _delete(old)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

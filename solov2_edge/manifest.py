@@ -1,7 +1,8 @@
 """Manifest: what an artefact is, what it takes and gives, where it came from, and what was measured of it.
 
 Written beside every artefact (``<artefact>.json``) and inside it (ONNX ``metadata_props``, TFLite metadata, Core ML
-user metadata, under :data:`METADATA_KEY`), minus what only the finished file can tell: its own SHA-256 and size.
+user metadata, under :data:`METADATA_KEY`; a file in an ncnn artefact), minus what only the finished file can tell: its
+own SHA-256 and size.
 Standard library only: devices read manifests.
 """
 
@@ -34,7 +35,7 @@ SCHEMA_VERSION = 1
 METADATA_KEY = "solov2_edge.manifest"
 OUTPUT_NAMES = ("class_scores", "kernels", "mask_features")
 DECODED_NAMES = ("scores", "labels", "masks")  # of a graph that decodes
-FORMATS = ("onnx", "tflite", "coreml")
+FORMATS = ("onnx", "tflite", "coreml", "ncnn")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8", "palette6", "palette4", "int4", "w8a8")
 
 
@@ -120,7 +121,7 @@ class Manifest:
 
     Attributes:
         spec: the network.
-        format: ``"onnx"``, ``"tflite"`` or ``"coreml"``.
+        format: ``"onnx"``, ``"tflite"``, ``"coreml"`` or ``"ncnn"``.
         precision: one of :data:`PRECISIONS`.
         input: the input contract.
         outputs: graph output names of class scores, kernels and mask features, in this order; of scores, labels and
@@ -243,8 +244,9 @@ def manifest_path(artefact: str | os.PathLike[str]) -> Path:
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of an artefact as 64 hex digits, reading 1 MiB at a time.
 
-    A Core ML package is a folder. Its digest is that of one line per file, ``<sha256>  ./<path inside>``, in the
-    order of the paths; inside it, ``find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum`` says the same.
+    A Core ML package or an ncnn artefact is a folder. Its digest is that of one line per file,
+    ``<sha256>  ./<path inside>``, in the order of the paths; inside it,
+    ``find . -type f | LC_ALL=C sort | xargs sha256sum | sha256sum`` says the same.
     """
     import hashlib  # 2 ms of OpenSSL that opening an artefact by its embedded manifest never needs
 

@@ -62,7 +62,7 @@ def open_artefact(path: str | os.PathLike[str], **options: Any) -> Segmenter:
     The runtime cannot do this itself: the interpreter computes with PyTorch, which the runtime never imports.
 
     Args:
-        path: an ``.onnx``, ``.tflite`` or ``.mlpackage``.
+        path: an ``.onnx``, ``.tflite``, ``.mlpackage`` or ``.ncnn``.
         options: as for :func:`solov2_edge.runtime.load`.
 
     Raises:
@@ -90,7 +90,7 @@ def open_segmenter(
     """Open a checkpoint or an artefact for segmentation.
 
     Args:
-        path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx .tflite .mlpackage``).
+        path: a checkpoint (``.pth .pt .pkl .ckpt .safetensors``) or an artefact (``.onnx .tflite .mlpackage .ncnn``).
         threads: threads of the network; default: the engine's choice.
         providers: what the engine runs on, as for :func:`solov2_edge.runtime.load`; artefacts only.
         engine: what runs an artefact, as for :func:`solov2_edge.runtime.load`; artefacts only.

@@ -25,7 +25,7 @@ from solov2_edge.demos.report_data import StageParity
 
 __all__ = ["TITLES", "conversion_report", "file_title"]
 
-TITLES = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "Core ML"}
+TITLES = {"onnx": "ONNX", "tflite": "TFLite", "coreml": "Core ML", "ncnn": "ncnn"}
 PANEL = 448  # pixels of a panel's longer side: three share the width of a page
 QUALITY = 80  # of 100: fifty overlays stay below five megabytes
 

@@ -17,7 +17,9 @@ def test_a_tflite_model_by_its_identifier(tmp_path):
 def test_a_core_ml_package_by_its_parts(tmp_path):
     package = tmp_path / "model"
     (package / "Data" / "com.apple.CoreML").mkdir(parents=True)
-    with pytest.raises(InputError, match="is a directory; give the file inside it, or a whole Core ML package"):
+    with pytest.raises(
+        InputError, match="is a directory; give the file inside it, or a whole Core ML package or ncnn artefact"
+    ):
         file_kind(package)
     (package / "Manifest.json").write_text("{}")
     assert file_kind(package).kind == "coreml"
