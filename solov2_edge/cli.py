@@ -59,6 +59,7 @@ EXTRAS: dict[str, tuple[str, str]] = {
     "onnxscript": ("convert", "converting to ONNX"),
     "onnxruntime": ("onnx", "running .onnx artefacts"),
     "openvino": ("openvino", "running .onnx artefacts in OpenVINO"),
+    "ncnn": ("ncnn", "running .ncnn artefacts"),
     "litert_torch": ("convert-tflite", "converting to TFLite"),
     "ai_edge_quantizer": ("convert-tflite", "converting to TFLite"),
     "ai_edge_litert": ("tflite", "running .tflite artefacts"),
