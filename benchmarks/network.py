@@ -1,7 +1,8 @@
-"""Time the networks alone, `nano` and Light-448-R18, in ONNX Runtime, OpenVINO and LiteRT, in one run.
+"""Time the networks alone, `nano` and Light-448-R18, in ONNX Runtime, OpenVINO, LiteRT and ncnn, in one run.
 
 Run with ``python benchmarks/network.py``; converting takes some minutes the first time (and the conversion extras).
-Float32 and int8; OpenVINO runs ONNX Runtime's files, the float32 one in bfloat16 as well with ``--precision bf16``.
+Float32 and int8, which ncnn artefacts have not; OpenVINO runs ONNX Runtime's files. With ``--precision bf16`` OpenVINO
+and ncnn run the float32 file in bfloat16 as well.
 Weights are random: only time is measured, and that outputs agree with float32 in ONNX Runtime is asserted afterwards.
 ``--yolo FILE.onnx`` times another network beside them, on the same threads with the same options, and prints how long
 `nano` takes by it; the file's input decides the size, so that both get one picture size, and `nano` is then fed a
@@ -35,6 +36,7 @@ from kept import kept_folder
 from solov2_edge.bundled import bundle
 from solov2_edge.converters.calibration import read_calibration
 from solov2_edge.converters.parity import differences, noise
+from solov2_edge.converters.to_ncnn import export_ncnn
 from solov2_edge.converters.to_onnx import export_onnx
 from solov2_edge.converters.to_tflite import export_tflite
 from solov2_edge.errors import SolovEdgeError, require
@@ -42,6 +44,7 @@ from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.bench import PAUSE_SECONDS
 from solov2_edge.runtime.litert import LitertSession
 from solov2_edge.runtime.machine import read_machine, versions
+from solov2_edge.runtime.ncnn_session import NcnnSession
 from solov2_edge.runtime.ort import OrtSession
 from solov2_edge.runtime.pictures import list_pictures, read_picture
 from solov2_edge.runtime.preprocess import fixed_geometry, preprocess
@@ -50,13 +53,14 @@ from solov2_edge.runtime.threads import ORT_CONFIG
 from solov2_edge.runtime.vino import VinoSession
 from solov2_edge.variants import VARIANTS, variant
 
-BF16 = "bf16"  # how OpenVINO computes a float32 file, not a file of its own
+BF16 = "bf16"  # how OpenVINO and ncnn compute a float32 file, not a file of its own
 FEW = 8  # calibration pictures: nobody will look at what these random weights segment
 # name -> (suffix of its files, what writes them, what runs them)
 ENGINES: dict[str, tuple[str, Any, Any]] = {
     "onnx": ("onnx", export_onnx, OrtSession),
     "openvino": ("onnx", export_onnx, VinoSession),
     "tflite": ("tflite", export_tflite, LitertSession),
+    "ncnn": ("ncnn", export_ncnn, NcnnSession),
 }
 PRECISIONS = ("fp32", "int8", BF16)
 LARGEST_DIFFERENCE = 1e-4  # of float32, relative to the output's range
@@ -208,7 +212,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
     """Open what was asked for, time it in turn, print and check."""
     contenders = []
     # Float32 in ONNX Runtime always takes part, and first: the others' outputs are compared with its own.
-    asked = [(e, p) for e in args.engine for p in args.precision if p != BF16 or e == "openvino"]
+    asked = [(e, p) for e in args.engine for p in args.precision if p != BF16 or e in ("openvino", "ncnn")]
     wanted = dict.fromkeys([("onnx", "fp32"), *asked])
     for network in args.variant:
         for engine, precision in wanted:
