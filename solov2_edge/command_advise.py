@@ -150,7 +150,7 @@ def _measure(models: Sequence[Placed], args: argparse.Namespace, console: Consol
 
     wanted = {
         "models": [model.path for model in models],
-        "source": [args.images],
+        "source": [] if args.images is None else [args.images],
         "frames": FRAMES,
         "warm_up": WARM_UP,
         "repeats": None,

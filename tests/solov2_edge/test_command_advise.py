@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from solov2_edge import bench_run, command_advise
+from solov2_edge.bundled import bundle
 from solov2_edge.cli import main
 from solov2_edge.manifest import InputContract, Manifest, manifest_path, sha256_of
 from solov2_edge.runtime.decode import DecodeOptions
@@ -143,6 +144,16 @@ def test_the_engine_to_ship_in_is_part_of_the_advice(
     document = json.loads(capsys.readouterr().out)
     assert [c["drop"] for c in document["candidates"]] == [0, 0]
     assert not any("measured in onnxruntime" in note for note in document["notes"])
+
+
+def test_the_bundled_pictures_are_run_on_where_none_are_named(
+    artefacts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = artefacts("9-4.fp32.onnx", "0-4.int8.onnx")
+    place = words.index("--images")
+    assert main(["advise", *words[:place], *words[place + 2 :], "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["measurement"]["settings"]["source"] == [str(bundle().pictures)]
 
 
 def test_int8_that_is_slower_is_said_to_be(
