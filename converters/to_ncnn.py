@@ -72,7 +72,10 @@ def export_ncnn(
     """
     artefact = Path(path)
     say = log or (lambda _text: None)
-    require(precision in PRECISIONS, f"ncnn precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    require(
+        precision in PRECISIONS,
+        f"ncnn precision must be fp32 or fp16, got {precision!r}; for int8 convert to ONNX or TFLite",
+    )
     require(artefact.suffix == ".ncnn", f"an ncnn artefact's name must end in .ncnn, got {artefact.name!r}")
     require(artefact.parent.is_dir(), f"the folder {artefact.parent} does not exist; make it first")
     engine = find_ncnn()

@@ -31,8 +31,11 @@ GPU_BUILD = {
     "# docs/jetson.md says which index",
     False: "pip uninstall -y onnxruntime && pip install onnxruntime-gpu",
 }
-# Engines that no artefact of this version is made for, told where they are installed: distribution -> name.
-OTHERS = {"ncnn": "ncnn"}
+# Engines told of only where they are installed: distribution -> (name, what they run).
+OTHERS = {
+    "openvino": ("OpenVINO", "runs .onnx artefacts where it is asked for: --engine openvino"),
+    "ncnn": ("ncnn", "runs .ncnn artefacts"),
+}
 BROKEN = (ImportError, AttributeError, *ENGINE_ERRORS)
 
 
@@ -45,13 +48,9 @@ def engine_findings(root: Path) -> Iterator[Finding]:
     yield from _onnxruntime(root)
     yield _litert()
     yield _coreml()
-    if version := installed("openvino"):
-        yield Finding(
-            TOPIC, "OpenVINO", "ok", f"{version}, runs .onnx artefacts where it is asked for: --engine openvino"
-        )
-    for distribution, name in OTHERS.items():
+    for distribution, (name, runs) in OTHERS.items():
         if version := installed(distribution):
-            yield Finding(TOPIC, name, "ok", f"{version}, which no artefact of this version is made for")
+            yield Finding(TOPIC, name, "ok", f"{version}, {runs}")
 
 
 def installed(distribution: str) -> str | None:
