@@ -54,6 +54,7 @@ from solov2_edge.runtime.vino import VinoSession
 from solov2_edge.variants import VARIANTS, variant
 
 BF16 = "bf16"  # how OpenVINO and ncnn compute a float32 file, not a file of its own
+NOT_MADE = {("onnx", BF16), ("tflite", BF16), ("ncnn", "int8")}
 FEW = 8  # calibration pictures: nobody will look at what these random weights segment
 # name -> (suffix of its files, what writes them, what runs them)
 ENGINES: dict[str, tuple[str, Any, Any]] = {
@@ -212,7 +213,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
     """Open what was asked for, time it in turn, print and check."""
     contenders = []
     # Float32 in ONNX Runtime always takes part, and first: the others' outputs are compared with its own.
-    asked = [(e, p) for e in args.engine for p in args.precision if p != BF16 or e in ("openvino", "ncnn")]
+    asked = [(e, p) for e in args.engine for p in args.precision if (e, p) not in NOT_MADE]
     wanted = dict.fromkeys([("onnx", "fp32"), *asked])
     for network in args.variant:
         for engine, precision in wanted:
