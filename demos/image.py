@@ -153,7 +153,7 @@ def segment_pictures(
         coco.add(path, folder, instances)
         height, width = instances.frame_shape
         done.append(SegmentedPicture(path, "", height, width, len(instances), len(shown), times, files))
-    if outputs.coco:
+    if outputs.coco and any(not picture.error for picture in done):
         write_aside(folder / COCO_FILE, json.dumps(coco.document()))
     return done
 

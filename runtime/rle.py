@@ -136,16 +136,31 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
         InputError: a key is missing, or the runs do not sum to H * W.
     """
     require("size" in rle and "counts" in rle, f"an RLE must hold 'size' and 'counts', got {sorted(rle)}")
-    height, width = (int(side) for side in rle["size"])
-    counts = rle["counts"]
+    size, counts = rle["size"], rle["counts"]
+    good = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int | np.integer) for side in size)
+    require(good and min(size) >= 0, f"an RLE's size must be [height, width] in pixels, got {str(size)[:60]}")
+    height, width = (int(side) for side in size)
     if isinstance(counts, str | bytes):
         runs = decompress_counts(counts)
     else:
         require(isinstance(counts, Sequence | np.ndarray), f"RLE counts must be a string or a list, got {counts!r}")
-        runs = np.asarray(counts, np.int64)
+        runs = _run_lengths(counts)
+    # In Python's integers: numpy's sum wraps, and would then let runs through that reach far beyond the mask.
+    total = sum(runs.tolist())
     require(
-        bool((runs >= 0).all()) and int(runs.sum()) == height * width,
-        f"RLE runs must sum to the {height} x {width} = {height * width} pixels of its size, got {int(runs.sum())}",
+        bool((runs >= 0).all()) and total == height * width,
+        f"RLE runs must sum to the {height} x {width} = {height * width} pixels of its size, got {total}",
     )
     values = np.arange(len(runs)) % 2 == 1
     return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def _run_lengths(counts: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
+    """Return a list of run lengths as (runs,) int64."""
+    try:
+        runs = np.asarray(counts)
+    except ValueError:  # lists of several lengths
+        runs = np.empty((0, 0))
+    whole = runs.ndim == 1 and (runs.size == 0 or runs.dtype.kind in "iu")
+    require(whole, f"RLE counts must be whole numbers, got {str(counts)[:60]}")
+    return runs.astype(np.int64)

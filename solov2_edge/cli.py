@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import importlib
 import os
 import re
@@ -123,6 +124,9 @@ def _run(argv: Sequence[str], console: Console) -> CommandResult:
     module_name, help_text = VERBS[verb]
     module: Any = importlib.import_module(module_name)
     parser = _Parser(prog=f"{PROGRAM} {verb}", description=f"{verb}: {help_text}.", allow_abbrev=False)
+    for word in argv:
+        if "\0" in word:
+            raise InputError(f"the argument {word!r} holds a NUL, which no name does; leave it out")
     module.add_arguments(parser)
     _add_output_options(parser)
     result: CommandResult = module.run(parser.parse_args(argv[place + 1 :]), console)
@@ -158,6 +162,10 @@ def _guarded(argv: Sequence[str], console: Console) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(console, f"{where}{error.strerror or error}; check the path and its permissions", 2)
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            name = str(error.filename)
+            shown = name if len(name) <= 80 else f"{name[:77]}..."
+            return _fail(console, f"{shown}: {error.strerror}; name another file", 2)
         return _fail(console, f"the system refused: {error}", 1)
     except MemoryError:
         return _fail(console, "out of memory: use a smaller input size or fewer pictures at once", 1)

@@ -90,9 +90,9 @@ class PickledFile:
         try:
             storage, offset, shape, stride = value.args[:4]
             key, dtype, count = _storage(storage, value.args[6] if len(value.args) > 6 else None)
+            shape, stride = tuple(shape), tuple(stride)
         except (ValueError, TypeError, AttributeError) as error:
             raise InputError(f"it holds a tensor record that cannot be read ({error}); re-save it") from error
-        shape, stride = tuple(shape), tuple(stride)
         numbers = (offset, count, *shape, *stride)
         whole = all(isinstance(n, int) and 0 <= n < _LARGEST for n in numbers) and len(shape) == len(stride)
         itemsize = _DTYPES[dtype].itemsize
