@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.runtime.pictures import read_picture
+from solov2_edge.runtime.rle import rle_runs
 
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["category_ids", "read_annotations", "read_picture_of"]
+__all__ = ["category_ids", "is_segmentation", "read_annotations", "read_picture_of"]
+
+MAX_COORDINATE = 1e6  # pixels; pycocotools draws every pixel of an outline
 
 _FIELDS: dict[str, dict[str, Any]] = {
     "images": {"id": int | str, "file_name": str},
@@ -50,21 +53,43 @@ def read_annotations(path: Path) -> dict[str, Any]:
             for e in entries
         )
         require(good, f"{path} must be COCO instances with a list {key!r} of objects holding {', '.join(types)}")
-    broken = next((a for a in data["annotations"] if not _is_segmentation(a["segmentation"])), None)
+    broken = next((a for a in data["annotations"] if not is_segmentation(a["segmentation"])), None)
     if broken is not None:
         raise InputError(
             f"{path}: annotation {broken['id']} must have polygons of at least 3 points or an RLE with size and counts "
             f"as its segmentation, got {str(broken['segmentation'])[:60]}"
         )
+    for key in _FIELDS:
+        _require_unique(data[key], key, path)
     # Some hand-made files leave iscrowd out; pycocotools insists on it.
     crowds = [{"iscrowd": 0, **annotation} for annotation in data["annotations"]]
     return {"images": data["images"], "categories": data["categories"], "annotations": crowds}
 
 
-def _is_segmentation(value: Any) -> bool:
+def is_segmentation(value: Any) -> bool:
+    """Return whether a ``segmentation`` can be drawn: polygons of finite points, or an RLE that adds up.
+
+    pycocotools checks neither: it loops without an end on some runs, and reads beyond them on others.
+    """
     if isinstance(value, dict):
-        return {"size", "counts"} <= set(value)
-    return bool(value) and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in value)
+        try:
+            rle_runs(value)
+        except InputError:
+            return False
+        return True
+    return isinstance(value, list) and bool(value) and all(map(_is_polygon, value))
+
+
+def _is_polygon(points: Any) -> bool:
+    good = isinstance(points, list) and len(points) >= 6 and len(points) % 2 == 0
+    return good and all(isinstance(n, int | float) and -MAX_COORDINATE < n < MAX_COORDINATE for n in points)
+
+
+def _require_unique(entries: list[dict[str, Any]], what: str, path: Path) -> None:
+    seen: set[Any] = set()
+    for entry in entries:
+        require(entry["id"] not in seen, f"{path}: two {what} have the id {entry['id']!r}; give each its own")
+        seen.add(entry["id"])
 
 
 def read_picture_of(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:

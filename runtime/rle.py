@@ -17,8 +17,17 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, require
 
-__all__ = ["compress_all", "compress_counts", "crop_counts", "decode_rle", "decompress_counts", "encode_mask"]
+__all__ = [
+    "compress_all",
+    "compress_counts",
+    "crop_counts",
+    "decode_rle",
+    "decompress_counts",
+    "encode_mask",
+    "rle_runs",
+]
 
+MAX_PIXELS = 100_000_000  # of a mask, as of the picture it lies on
 _FIRST_CHARACTER = 48  # "0": the printable character of digit 0
 _MORE = 0x20  # a further digit follows
 _SIGN = 0x10  # set in the last digit of a negative number
@@ -135,11 +144,19 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
     Raises:
         InputError: a key is missing, or the runs do not sum to H * W.
     """
+    height, width, runs = rle_runs(rle)
+    values = np.arange(len(runs)) % 2 == 1
+    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+
+
+def rle_runs(rle: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
+    """Return height, width and run lengths (runs,) int64 of a COCO RLE, checked as :func:`decode_rle` does."""
     require("size" in rle and "counts" in rle, f"an RLE must hold 'size' and 'counts', got {sorted(rle)}")
     size, counts = rle["size"], rle["counts"]
     good = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int | np.integer) for side in size)
     require(good and min(size) >= 0, f"an RLE's size must be [height, width] in pixels, got {str(size)[:60]}")
     height, width = (int(side) for side in size)
+    require(height * width <= MAX_PIXELS, f"an RLE of {height} x {width} pixels is larger than any picture read here")
     if isinstance(counts, str | bytes):
         runs = decompress_counts(counts)
     else:
@@ -151,8 +168,7 @@ def decode_rle(rle: Mapping[str, Any]) -> NDArray[np.bool_]:
         bool((runs >= 0).all()) and total == height * width,
         f"RLE runs must sum to the {height} x {width} = {height * width} pixels of its size, got {total}",
     )
-    values = np.arange(len(runs)) % 2 == 1
-    return np.ascontiguousarray(np.repeat(values, runs).reshape(width, height).T)
+    return height, width, runs
 
 
 def _run_lengths(counts: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:

@@ -28,6 +28,7 @@ from solov2_edge.augment import (
 from solov2_edge.copy_paste import Scene, paste_objects
 from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.loss import BatchTargets
+from solov2_edge.runtime.annotations import is_segmentation
 from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.rle import decode_rle
 from solov2_edge.spec import ModelSpec
@@ -66,18 +67,27 @@ def read_coco(annotations: str | os.PathLike[str], images: str | os.PathLike[str
         channel = {int(c["id"]): i for i, c in enumerate(categories)}
         names = tuple(str(c["name"]) for c in categories)
         pictures = {int(p["id"]): p for p in data["images"]}
+        for key, entries, ids in (("categories", categories, channel), ("images", data["images"], pictures)):
+            require(len(entries) == len(ids), f"{path}: two {key} have the same id; give each its own")
         objects: dict[int, list[tuple[int, Any, int, int]]] = {}
         for a in data["annotations"]:
             if a.get("iscrowd", 0):
                 continue
             p = pictures[int(a["image_id"])]
+            require(
+                is_segmentation(a["segmentation"]),
+                f"{path}: an object of picture {a['image_id']} has a segmentation that is neither polygons of at least "
+                f"3 points nor an RLE that adds up: {str(a['segmentation'])[:60]}; mend it",
+            )
             entry = (channel[int(a["category_id"])], a["segmentation"], int(p["height"]), int(p["width"]))
             objects.setdefault(int(a["image_id"]), []).append(entry)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read annotations {path}: {error.strerror}; check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"annotations {path} are not UTF-8 text; expected a COCO json") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a COCO json ({type(error).__name__}: {error}); see cocodataset.org") from error
     used = [i for i in pictures if i in objects]
     require(bool(used), f"{path} holds no picture with an annotated object; nothing to train on")
