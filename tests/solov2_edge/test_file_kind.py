@@ -24,3 +24,11 @@ def test_a_core_ml_package_by_its_parts(tmp_path):
     (package / "Manifest.json").write_text("{}")
     assert file_kind(package).kind == "coreml"
     assert file_kind(package).text == "a Core ML package"
+
+
+def test_an_ncnn_artefact_by_its_two_networks(tmp_path):
+    (tmp_path / "trunk.param").write_text("7767517")
+    with pytest.raises(InputError, match="is a directory"):
+        file_kind(tmp_path)
+    (tmp_path / "head.param").write_text("7767517")
+    assert (file_kind(tmp_path).kind, file_kind(tmp_path).text) == ("ncnn", "an ncnn artefact")
