@@ -19,7 +19,6 @@ timed by itself.
 from __future__ import annotations
 
 import argparse
-import importlib
 import importlib.util
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ from solov2_edge.runtime.ort import OrtSession
 from solov2_edge.runtime.packed_masks import pack
 from solov2_edge.runtime.planted import planted_outputs
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess
-from solov2_edge.runtime.session import RawOutputs
+from solov2_edge.runtime.session import Outputs, RawOutputs
 from solov2_edge.runtime.threads import one_blas_thread
 from solov2_edge.runtime.upscale import axis_table, upscale_mask
 from solov2_edge.spec import ModelSpec
@@ -97,22 +96,21 @@ def report(contenders: list[Contender]) -> None:
         print(text + count, flush=True)
 
 
-def openvino_network(path: Path, outputs: tuple[str, ...], threads: int) -> Callable[[NDArray[Any]], RawOutputs] | None:
+def openvino_network(path: Path, threads: int) -> Callable[[NDArray[Any]], RawOutputs] | None:
     """Return the file's network in OpenVINO, or None where that is not installed."""
     if importlib.util.find_spec("openvino") is None:
         print("OpenVINO is not installed: left out (pip install openvino)")
         return None
-    openvino = importlib.import_module("openvino")
-    # Left to itself, OpenVINO computes in bfloat16 where the processor can, which finds other instances.
-    options = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", options)
-    ports = [compiled.output(name) for name in outputs]
+    from solov2_edge.runtime.vino import VinoSession
 
-    def run(batch: NDArray[Any]) -> RawOutputs:
-        results = compiled([batch])
-        return RawOutputs(*(np.asarray(results[port], np.float32).reshape(port.shape) for port in ports))
+    session = VinoSession(path, threads=threads)
+    return lambda batch: raw_outputs(session.run(batch))
 
-    return run
+
+def raw_outputs(outputs: Outputs) -> RawOutputs:
+    """Return what a graph that does not decode gives."""
+    assert isinstance(outputs, RawOutputs)  # by the manifests of the files timed here
+    return outputs
 
 
 def whole_frames(
@@ -144,7 +142,7 @@ def whole_frames(
         Contender("plain NumPy and OpenCV, ONNX Runtime", plainly, exact=True),
         Contender("PyTorch float32, as the reference does it", in_torch, exact=stand_in is not None),
     ]
-    other = openvino_network(path, session.manifest.outputs, threads)
+    other = openvino_network(path, threads)
     if other is not None:
         contenders.append(Contender("OpenVINO, our decoding", lambda: with_ours(other), exact=stand_in is not None))
     batch = preprocess(frame, geometry, contract.kind, spec)
