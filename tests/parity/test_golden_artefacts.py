@@ -19,6 +19,7 @@ from solov2_edge.converters.mil_session import MilSession
 from solov2_edge.converters.parity import bound_of, differences, rounding_noise
 from solov2_edge.runtime.decode import decode
 from solov2_edge.runtime.litert import LitertSession
+from solov2_edge.runtime.ncnn_session import NcnnSession
 from solov2_edge.runtime.ort import OrtSession
 from solov2_edge.runtime.preprocess import preprocess
 from solov2_edge.runtime.session import Session
@@ -26,10 +27,16 @@ from solov2_edge.runtime.vino import VinoSession
 
 pytestmark = pytest.mark.slow
 
-SESSIONS = {"onnx": OrtSession, "tflite": LitertSession, "coreml": MilSession, "openvino": VinoSession}
+SESSIONS = {
+    "onnx": OrtSession,
+    "tflite": LitertSession,
+    "coreml": MilSession,
+    "ncnn": NcnnSession,
+    "openvino": VinoSession,
+}
 
 
-@pytest.fixture(scope="module", params=["onnx", "openvino", "tflite", "coreml"])
+@pytest.fixture(scope="module", params=["onnx", "openvino", "tflite", "coreml", "ncnn"])
 def session(request: pytest.FixtureRequest, reference: Any, golden: Any, golden_checkpoint: Path) -> Iterator[Session]:
     """The case converted at the golden picture's own input size."""
     geometry = reference.geometry(*golden.frame.shape[:2])
