@@ -77,7 +77,7 @@ def test_a_reader_asks_only_when_told_and_closes_what_it_reads() -> None:
     drawn: list[int] = []
     closed = threading.Event()
 
-    def items():  # type: ignore[no-untyped-def]
+    def items():
         try:
             for index in range(3):
                 drawn.append(index)
@@ -96,7 +96,7 @@ def test_a_reader_asks_only_when_told_and_closes_what_it_reads() -> None:
 def test_a_reader_gives_up_waiting_when_told() -> None:
     go_on = threading.Event()
 
-    def items():  # type: ignore[no-untyped-def]
+    def items():
         go_on.wait()
         yield 1
 
@@ -114,7 +114,7 @@ def test_a_reader_gives_up_waiting_when_told() -> None:
 
 
 def test_a_reader_passes_on_ends_and_errors() -> None:
-    def items():  # type: ignore[no-untyped-def]
+    def items():
         yield 1
         raise OSError("torn")
 

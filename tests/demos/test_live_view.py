@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from solov2_edge.demos import live_view
+from solov2_edge.demos.draw import draw_instances
 from solov2_edge.demos.live_controls import Settings
 from solov2_edge.demos.live_view import Shown, close_all
 
@@ -17,7 +18,7 @@ def test_the_overlay_is_drawn_once_for_all_and_cannot_be_changed(
     show: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[int] = []
-    draw = live_view.draw_instances
+    draw = draw_instances
 
     def counting(*arguments: Any, **options: Any) -> NDArray[np.uint8]:
         drawn.append(1)
