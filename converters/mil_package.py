@@ -89,7 +89,7 @@ def _root_item(folder: Path) -> Path:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{folder / MANIFEST} names no model; copy the package or convert again") from error
     require(
-        not item.is_absolute() and ".." not in item.parts,
+        not item.is_absolute() and ".." not in item.parts and "\0" not in str(item),
         f"{folder / MANIFEST} points outside the package, to {item}; convert the checkpoint again",
     )
     return item

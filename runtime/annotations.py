@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,15 @@ def read_annotations(path: Path) -> dict[str, Any]:
             f"{path}: annotation {broken['id']} must have polygons of at least 3 points or an RLE with size and counts "
             f"as its segmentation, got {str(broken['segmentation'])[:60]}"
         )
+    sizes = {picture["id"]: [picture.get("height"), picture.get("width")] for picture in data["images"]}
+    for annotation in data["annotations"]:
+        mask, size = annotation["segmentation"], sizes.get(annotation["image_id"], [None, None])
+        require(
+            isinstance(mask, list) or None in size or list(mask["size"]) == size,
+            f"{path}: annotation {annotation['id']} has an RLE of another size than its picture's {size}; mend it",
+        )
+    areas = (annotation["area"] for annotation in data["annotations"])
+    require(all(0 <= area < math.inf for area in areas), f"{path}: an area must be 0 or more pixels; mend it")
     for key in _FIELDS:
         _require_unique(data[key], key, path)
     # Some hand-made files leave iscrowd out; pycocotools insists on it.

@@ -142,6 +142,7 @@ def _missing(error: ModuleNotFoundError) -> SolovEdgeError | None:
 
 
 def _fail(console: Console, message: str, exit_code: int) -> int:
+    message = " ".join(message.splitlines())  # a file's name may hold line breaks
     console.emit({"error": message, "exit_code": exit_code})
     console.complain(f"{PROGRAM}: {message}")
     return exit_code

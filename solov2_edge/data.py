@@ -67,6 +67,7 @@ def read_coco(annotations: str | os.PathLike[str], images: str | os.PathLike[str
         channel = {int(c["id"]): i for i, c in enumerate(categories)}
         names = tuple(str(c["name"]) for c in categories)
         pictures = {int(p["id"]): p for p in data["images"]}
+        names_of = {number: str(p["file_name"]) for number, p in pictures.items()}
         for key, entries, ids in (("categories", categories, channel), ("images", data["images"], pictures)):
             require(len(entries) == len(ids), f"{path}: two {key} have the same id; give each its own")
         objects: dict[int, list[tuple[int, Any, int, int]]] = {}
@@ -91,7 +92,7 @@ def read_coco(annotations: str | os.PathLike[str], images: str | os.PathLike[str
         raise InputError(f"{path} is not a COCO json ({type(error).__name__}: {error}); see cocodataset.org") from error
     used = [i for i in pictures if i in objects]
     require(bool(used), f"{path} holds no picture with an annotated object; nothing to train on")
-    files = tuple(folder / str(pictures[i]["file_name"]) for i in used)
+    files = tuple(folder / names_of[i] for i in used)
     missing = [f for f in files if not f.is_file()]
     require(not missing, f"{len(missing)} pictures are not in {folder}, for example {missing[:1]}; check --images")
     return CocoPictures(names, files, tuple(tuple(objects[i]) for i in used))

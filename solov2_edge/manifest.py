@@ -179,6 +179,8 @@ class Manifest:
         for label, digest in (("source_sha256", self.source_sha256), ("sha256", self.sha256)):
             good = isinstance(digest, str) and (digest == "" or _is_sha256(digest))
             require(good, f"{label} must be 64 hex digits or empty, got {digest!r}")
+        whole = isinstance(self.size_bytes, int) and not isinstance(self.size_bytes, bool) and self.size_bytes >= 0
+        require(whole, f"size_bytes must be a whole number of at least 0, got {self.size_bytes!r}")
         require(
             self.quantisation is None or isinstance(self.quantisation, dict),
             f"quantisation must be a JSON object or null, got {self.quantisation!r}",
