@@ -69,6 +69,11 @@ def open_source(
         return open_camera(text, width=width, height=height, fps=fps, reopen=reopen)
     scheme, mark, _ = text.partition("://")
     scheme = scheme.lower() if mark else "file"
+    if mark:
+        try:
+            urlsplit(text).port  # noqa: B018 - what it raises is what is wanted
+        except ValueError as error:
+            raise InputError(f"{text} is no address ({error}); expected {KINDS}") from error
     if scheme == "csi":
         return _csi(text, wanted, reopen, timeout)
     require(

@@ -21,6 +21,8 @@ __all__ = [
     "segmenter_options",
 ]
 
+MOST_MAGNIFIED = 16  # times: a picture of 8 megapixels then fills 6 GB
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -106,6 +108,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     from solov2_edge.demos.image import Outputs, expand_pictures, segment_pictures
 
     require_positive("--overlay-scale", args.overlay_scale)
+    if args.overlay_scale > MOST_MAGNIFIED:
+        raise InputError(f"--overlay-scale must be at most {MOST_MAGNIFIED}, got {args.overlay_scale}")
     outputs = Outputs(
         not args.no_overlay,
         not args.no_labelme,

@@ -36,6 +36,7 @@ from solov2_edge.targets import assign_targets
 
 __all__ = ["CocoPictures", "Sample", "TrainingSet", "collate", "read_coco"]
 
+MOST_SIDE = 1 << 20  # pixels of a picture; OpenCV's decoders refuse more
 MIN_SIDE = 2  # annotated boxes with a smaller side, in resized pixels, teach nothing
 
 
@@ -75,6 +76,10 @@ def read_coco(annotations: str | os.PathLike[str], images: str | os.PathLike[str
             if a.get("iscrowd", 0):
                 continue
             p = pictures[int(a["image_id"])]
+            require(
+                0 < int(p["height"]) <= MOST_SIDE and 0 < int(p["width"]) <= MOST_SIDE,
+                f"{path}: picture {a['image_id']} is given as {p['height']} x {p['width']} (H x W); write its size",
+            )
             require(
                 is_segmentation(a["segmentation"]),
                 f"{path}: an object of picture {a['image_id']} has a segmentation that is neither polygons of at least "

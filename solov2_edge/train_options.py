@@ -74,7 +74,8 @@ class TrainOptions:
     integers: IntegerOptions | None = None
 
     def __post_init__(self) -> None:
-        lowest = {"epochs": 1, "batch_size": 1, "warmup_steps": 0, "workers": 0, "evaluate_every": 1, "keep_every": 1}
+        lowest = dict.fromkeys(("seed", "warmup_steps", "workers"), 0)
+        lowest |= dict.fromkeys(("epochs", "batch_size", "evaluate_every", "keep_every"), 1)
         for name, low in lowest.items():
             value = getattr(self, name)
             require(isinstance(value, int) and value >= low, f"{name} must be an integer >= {low}, got {value!r}")
