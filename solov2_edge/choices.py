@@ -79,12 +79,13 @@ def parse_precisions(words: Sequence[str], formats: Sequence[str]) -> tuple[str,
     """
     known = tuple(dict.fromkeys(precision for precisions in TARGETS.values() for precision in precisions))
     asked = _parse(words, "--precision", known, PRECISION_ALIASES)
+    several = len(formats) > 1 or len(asked) > 1
+    cure = "convert in two commands, or leave one of them out" if several else "choose one of these, or another format"
     for name in formats:
         for precision in asked:
             require(
                 precision in TARGETS[name],
-                f"--precision {precision} cannot be written as {name}, which takes {', '.join(TARGETS[name])}; "
-                "convert in two commands, or leave one of them out",
+                f"--precision {precision} cannot be written as {name}, which takes {', '.join(TARGETS[name])}; {cure}",
             )
     return asked
 
