@@ -14,7 +14,8 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 
 def send(number: int) -> None:
-    os.kill(os.getpid(), number)
+    """Send a signal to the main thread: the process's own may reach another thread, and after the test."""
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def test_only_what_is_interruptible_is_interrupted() -> None:
