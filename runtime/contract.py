@@ -15,6 +15,7 @@ from solov2_edge.runtime.session import DecodedOutputs, Outputs, RawOutputs
 __all__ = [
     "check_batch",
     "check_outputs",
+    "check_threads",
     "engine_outputs",
     "input_layout",
     "output_is_whole",
@@ -22,6 +23,7 @@ __all__ = [
     "undecoded",
 ]
 
+MAX_THREADS = 1024  # more than any machine has cores; engines try to start as many as they are asked for
 MASK_STRIDE = 4  # input pixels per mask feature pixel
 
 
@@ -62,6 +64,18 @@ def check_batch(batch: NDArray[Any], contract: InputContract) -> None:
     if not good:
         got = f"{batch.dtype} {batch.shape}" if isinstance(batch, np.ndarray) else type(batch).__name__
         raise InputError(f"the artefact takes a {dtype} batch {shape}, got {got}; make it with preprocess()")
+
+
+def check_threads(threads: int | None) -> None:
+    """Refuse a number of threads that no engine can take; None leaves it to the engine.
+
+    Raises:
+        InputError: it is neither None nor an integer from 1 to :data:`MAX_THREADS`.
+    """
+    require(
+        threads is None or (isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= MAX_THREADS),
+        f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}",
+    )
 
 
 def engine_outputs(arrays: Sequence[NDArray[Any]], manifest: Manifest) -> Outputs:

@@ -10,10 +10,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from solov2_edge.errors import InputError, SolovEdgeError, require
+from solov2_edge.errors import InputError, SolovEdgeError
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, engine_outputs
+from solov2_edge.runtime.contract import check_batch, check_threads, engine_outputs
 from solov2_edge.runtime.litert_check import require_agreement
 from solov2_edge.runtime.litert_delegates import Request, available_cpus, delegate_requests
 from solov2_edge.runtime.litert_gpu import GpuNetwork
@@ -24,8 +24,6 @@ from solov2_edge.runtime.session import Outputs
 from solov2_edge.runtime.tflite_file import read_manifest_text
 
 __all__ = ["LitertSession"]
-
-MAX_THREADS = 1024
 
 
 class LitertSession:
@@ -68,11 +66,7 @@ class LitertSession:
             MissingDependencyError: no package that runs .tflite files is installed.
         """
         file = require_artefact(path)
-        require(
-            threads is None
-            or (isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= MAX_THREADS),
-            f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}",
-        )
+        check_threads(threads)
         requests = delegate_requests(providers, provider_options)
         package = find_package()
         sidecar = read_sidecar(file)

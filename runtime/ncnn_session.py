@@ -11,17 +11,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from solov2_edge.errors import InputError, require
+from solov2_edge.errors import InputError
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, engine_outputs
+from solov2_edge.runtime.contract import check_batch, check_threads, engine_outputs
 from solov2_edge.runtime.ncnn_network import NcnnNetwork, find_ncnn
 from solov2_edge.runtime.ncnn_settings import NcnnRequest, ncnn_requests
 from solov2_edge.runtime.session import Outputs
 
 __all__ = ["MANIFEST", "NcnnSession", "manifest_text"]
 
-MAX_THREADS = 1024
 MANIFEST = "manifest.json"  # inside the artefact
 
 
@@ -60,11 +59,7 @@ class NcnnSession:
             MissingDependencyError: ncnn is not installed.
         """
         folder = require_artefact(path)
-        require(
-            threads is None
-            or (isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= MAX_THREADS),
-            f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}",
-        )
+        check_threads(threads)
         requests = ncnn_requests(providers, provider_options)
         ncnn = find_ncnn()
         self.engine: str = f"ncnn {ncnn.__version__}"

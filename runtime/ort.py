@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError, require
 from solov2_edge.manifest import METADATA_KEY, Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, engine_outputs, input_layout, output_is_whole, output_shapes
+from solov2_edge.runtime.contract import (
+    check_batch,
+    check_threads,
+    engine_outputs,
+    input_layout,
+    output_is_whole,
+    output_shapes,
+)
 from solov2_edge.runtime.onnx_file import read_manifest_text
 from solov2_edge.runtime.ort_providers import provider_requests
 from solov2_edge.runtime.ort_tensorrt import TENSORRT, prepare_cache, runs_in_tensorrt, tensorrt_options
@@ -28,7 +35,6 @@ except ImportError as error:
 
 __all__ = ["OrtSession"]
 
-MAX_THREADS = 1024
 Requests = list[list[tuple[str, dict[str, Any]]]]
 QUIET = 3  # ONNX Runtime's severity "error": no warnings on stderr
 TYPE_NAMES = {"uint8": ("tensor(uint8)",), "float32": ("tensor(float)",)}
@@ -77,11 +83,7 @@ class OrtSession:
                 cannot run it, or an argument is out of range.
         """
         file = require_artefact(path)
-        require(
-            threads is None
-            or (isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= MAX_THREADS),
-            f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}",
-        )
+        check_threads(threads)
         requests = provider_requests(providers, provider_options, onnxruntime.get_available_providers())
         sidecar = read_sidecar(file)
         requests = _with_tensorrt(file, sidecar, requests)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from solov2_edge.errors import InputError, SolovEdgeError, require
+from solov2_edge.errors import InputError, SolovEdgeError
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_artefact
-from solov2_edge.runtime.contract import check_batch, engine_outputs
+from solov2_edge.runtime.contract import check_batch, check_threads, engine_outputs
 from solov2_edge.runtime.onnx_file import read_manifest_text
 from solov2_edge.runtime.session import Outputs
 from solov2_edge.runtime.vino_devices import PRECISION, DeviceRequest, device_requests
@@ -23,8 +23,6 @@ from solov2_edge.runtime.vino_import import ENGINE, openvino
 from solov2_edge.runtime.vino_model import VINO_ERRORS, cause, read_model
 
 __all__ = ["VinoSession"]
-
-MAX_THREADS = 1024
 
 
 class VinoSession:
@@ -60,11 +58,7 @@ class VinoSession:
                 operators, a device is not there or cannot run it, or an argument is out of range.
         """
         file = require_artefact(path)
-        require(
-            threads is None
-            or (isinstance(threads, int) and not isinstance(threads, bool) and 1 <= threads <= MAX_THREADS),
-            f"threads must be an integer from 1 to {MAX_THREADS}, got {threads!r}",
-        )
+        check_threads(threads)
         core: Any = openvino.Core()
         requests = device_requests(providers, provider_options, threads, core)
         self.manifest: Manifest = agreed_manifest(file, read_sidecar(file), read_manifest_text(file))

@@ -29,7 +29,7 @@ from hostile_sources import SOURCES
 from solov2_edge.cli import main
 
 TABLE = [*CHECKPOINTS, *ARTEFACTS, *MANIFESTS, *PICTURES, *ANNOTATIONS, *ARGUMENTS, *SOURCES]
-SECONDS = 30  # 10^6 objects take about ten on a busy machine
+SECONDS = 120  # what hangs is ended then; 10^6 objects take ten, on a busy machine twice as long
 MEMORY = 2 << 30  # bytes of address space beyond what the process has; a picture of MAX_PIXELS takes 300 MB
 
 
