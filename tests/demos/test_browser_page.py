@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -217,7 +218,9 @@ def test_the_instances_are_drawn(page: Any, segment: Segmenter, tmp_path: Path) 
 def test_the_panel_says_what_runs(page: Any, tmp_path: Path) -> None:
     timings = choose(page, png(tmp_path, frames()["odd"]))["timings"]
     assert all(timings[stage] > 0 for stage in ("preprocess", "network", "decode"))
-    assert [f"{timings[stage]:.1f} ms" in text(page, "#times") for stage in timings] == [True] * 3
+    shown = [float(number) for number in re.findall(r"([\d.]+) ms", text(page, "#times"))]
+    # To a tenth; where two are equally near, Python and JavaScript write different ones.
+    assert all(min(abs(number - timings[stage]) for number in shown) < 0.0501 for stage in timings)
     assert "Runs on WebAssembly, 1 thread" in text(page, "#backend-note")
     facts = text(page, "#facts")
     assert all(word in facts for word in ("nano-nuclei.fp32.onnx", "fp32", "nucleus", "CC0"))
