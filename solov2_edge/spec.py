@@ -42,6 +42,8 @@ class BackboneSpec:
         style: ``"pytorch"`` puts a bottleneck's stride on its 3x3, ``"caffe"`` on its first 1x1.
         dcn: ``"none"``, ``"v1"`` (18 offset channels) or ``"v2"`` (27: offsets and modulation), in the 3x3 of
             every bottleneck of stages 2-4 (res3-res5).
+        groups: of every bottleneck's 3x3; above 1 it is a ResNeXt (Xie et al., CVPR 2017), 64 in ResNeXt-101 64x4d.
+        base_width: a bottleneck's 3x3 has ``width * base_width / 64 * groups`` channels; 4 in ResNeXt-101 64x4d.
     """
 
     block: str = "basic"
@@ -51,6 +53,8 @@ class BackboneSpec:
     stem: str = "conv7"
     style: str = "pytorch"
     dcn: str = "none"
+    groups: int = 1
+    base_width: int = 64
 
     def __post_init__(self) -> None:
         _one_of("backbone.block", self.block, ("basic", "bottleneck"))
@@ -65,6 +69,21 @@ class BackboneSpec:
                 self.block == "bottleneck",
                 f"backbone.dcn={self.dcn!r} needs bottleneck blocks, got {self.block!r}; use dcn='none'",
             )
+        _positive("backbone.groups and base_width", (self.groups, self.base_width), 2)
+        if (self.groups, self.base_width) != (1, 64):
+            require(
+                self.block == "bottleneck",
+                f"backbone.groups and base_width shape bottlenecks, got {self.block!r} blocks; leave them out",
+            )
+            require(
+                all(width * self.base_width % 64 == 0 for width in self.widths),
+                f"backbone.widths times base_width must be multiples of 64, got {self.widths} and {self.base_width}",
+            )
+
+    @property
+    def inner_widths(self) -> tuple[int, ...]:
+        """Channels of a block's 3x3 convolutions, per stage."""
+        return tuple(width * self.base_width // 64 * self.groups for width in self.widths)
 
     @property
     def out_channels(self) -> tuple[int, int, int, int]:
@@ -85,9 +104,15 @@ class ModelSpec:
         pyramid_width: channels of P2..P6.
         tower_depth: 3x3 convolutions in each head tower (class and kernel) before its output convolution.
         tower_width: channels of the towers.
-        tower_dcn: deformable flavour of the **last** convolution of both towers.
+        tower_dcn: deformable flavour of both towers, in the convolutions ``tower_dcn_convs`` names.
+        tower_dcn_convs: ``"last"`` (the authors' light models) or ``"all"`` (their full ones).
         mask_width: hidden channels of the mask feature branch.
         mask_channels: E, channels of the mask features, equal to the length of a 1x1 dynamic kernel.
+        mask_dcn: deformable flavour of every convolution of the unified mask feature branch, its 1x1 included.
+        mask_features: ``"unified"``, one map for all levels, or ``"separate"``, one per level (the paper's Table 3d).
+        feature_coordinates: whether the mask feature branch gets coordinates (Table 3b).
+        kernel_coordinates: whether the kernel tower gets coordinates (Table 3b).
+        kernel_size: side of the dynamic kernels, 1 or 3 (Table 3a); see :attr:`kernel_length`.
         norm_groups: groups of every GroupNorm (32 in the reference).
         grids: cells per side of each level's grid (S_l x S_l cells).
         strides: stride of the map each grid is resized from; also the area filter's bound in quarter-scale pixels.
@@ -97,6 +122,8 @@ class ModelSpec:
         train_short_sides: short sides a training picture is scaled to, long side capped by ``resize_box``.
         mean, std: per channel in ``channel_order``, of pixel values 0..255.
         channel_order: ``"rgb"`` or ``"bgr"`` (AdelaiDet's Caffe-style weights).
+        stuff_names: what has an extent but is not counted (sky, grass), in channel order of the semantic branch; empty:
+            the network has no such branch and segments instances only.
     """
 
     name: str
@@ -117,6 +144,13 @@ class ModelSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     channel_order: str = "rgb"
+    tower_dcn_convs: str = "last"
+    mask_dcn: str = "none"
+    mask_features: str = "unified"
+    feature_coordinates: bool = True
+    kernel_coordinates: bool = True
+    kernel_size: int = 1
+    stuff_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(bool(self.name), "name must not be empty; give the variant a name")
@@ -124,6 +158,14 @@ class ModelSpec:
         require(
             all(isinstance(name, str) and name for name in self.class_names),
             f"class_names must be non-empty strings, got {self.class_names!r}",
+        )
+        require(
+            isinstance(self.stuff_names, tuple) and all(isinstance(name, str) and name for name in self.stuff_names),
+            f"stuff_names must be a tuple of non-empty strings, got {self.stuff_names!r}",
+        )
+        require(
+            len({*self.class_names, *self.stuff_names}) == len({*self.class_names}) + len(self.stuff_names),
+            f"stuff_names must differ from one another and from class_names, got {self.stuff_names!r}",
         )
         widths = (self.pyramid_width, self.tower_depth, self.tower_width, self.mask_width, self.mask_channels)
         _positive("pyramid, tower and mask sizes", widths, 5)
@@ -154,6 +196,28 @@ class ModelSpec:
             f"mean and std must hold 3 numbers with std > 0, got {self.mean!r} and {self.std!r}",
         )
         _one_of("channel_order", self.channel_order, ("rgb", "bgr"))
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        """Refuse contradictions among the ways to build head and mask feature branch."""
+        _one_of("tower_dcn_convs", self.tower_dcn_convs, ("last", "all"))
+        _one_of("mask_dcn", self.mask_dcn, ("none", "v1", "v2"))
+        _one_of("mask_features", self.mask_features, ("unified", "separate"))
+        for label, flag in (
+            ("feature_coordinates", self.feature_coordinates),
+            ("kernel_coordinates", self.kernel_coordinates),
+        ):
+            require(isinstance(flag, bool), f"{label} must be true or false, got {flag!r}")
+        whole = isinstance(self.kernel_size, int) and not isinstance(self.kernel_size, bool)
+        require(whole and self.kernel_size in (1, 3), f"kernel_size must be 1 or 3, got {self.kernel_size!r}")
+        require(
+            self.tower_dcn != "none" or self.tower_dcn_convs == "last",
+            "tower_dcn_convs='all' needs a deformable flavour, got tower_dcn='none'; set tower_dcn to v1 or v2",
+        )
+        require(
+            self.mask_dcn == "none" or self.mask_features == "unified",
+            f"mask_dcn={self.mask_dcn!r} is for unified mask features, got separate ones; use mask_dcn='none'",
+        )
 
     @property
     def num_classes(self) -> int:
@@ -161,18 +225,46 @@ class ModelSpec:
         return len(self.class_names)
 
     @property
+    def panoptic_names(self) -> tuple[str, ...]:
+        """Name of each label of a panoptic segment: the things (``class_names``), then the stuff."""
+        return self.class_names + self.stuff_names
+
+    @property
     def num_cells(self) -> int:
         """Grid cells over all levels: rows of class scores and kernels (3872 for the reference's grids)."""
         return sum(s * s for s in self.grids)
 
     @property
+    def kernel_length(self) -> int:
+        """Numbers in a dynamic kernel: E for 1x1, 9 E for 3x3 (channels, then rows, then columns)."""
+        return self.mask_channels * self.kernel_size**2
+
+    @property
+    def feature_channels(self) -> int:
+        """Channels of the mask features as an artefact gives them: E, or 5 E where each level has its own."""
+        return self.mask_channels * (len(self.grids) if self.mask_features == "separate" else 1)
+
+    @property
+    def plain_kernels(self) -> bool:
+        """Whether a mask is a kernel times the mask features: 1x1 kernels on unified features, as in the paper."""
+        return self.kernel_size == 1 and self.mask_features == "unified"
+
+    @property
     def dcn(self) -> str:
         """Deformable flavour of the network: ``"none"``, ``"v1"`` or ``"v2"``."""
-        return self.backbone.dcn if self.backbone.dcn != "none" else self.tower_dcn
+        flavours = (self.backbone.dcn, self.tower_dcn, self.mask_dcn)
+        return next((flavour for flavour in flavours if flavour != "none"), "none")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready plain data; :meth:`from_dict` reads it back to an equal spec."""
-        return asdict(self)
+        """Return JSON-ready plain data; :meth:`from_dict` reads it back to an equal spec.
+
+        Fields that came later are left out where they say what they always were, so that older versions read it.
+        """
+        data = asdict(self)
+        backbone: dict[str, Any] = data["backbone"]
+        _drop_defaults(data, ModelSpec, _ADDED_TO_SPEC)
+        _drop_defaults(backbone, BackboneSpec, _ADDED_TO_BACKBONE)
+        return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ModelSpec:
@@ -189,6 +281,26 @@ class ModelSpec:
             values["backbone"] = _build(BackboneSpec, backbone, "backbone")
         spec: ModelSpec = _build(cls, values, "model spec")
         return spec
+
+
+_ADDED_TO_BACKBONE = ("groups", "base_width")
+_ADDED_TO_SPEC = (
+    "tower_dcn_convs",
+    "mask_dcn",
+    "mask_features",
+    "feature_coordinates",
+    "kernel_coordinates",
+    "kernel_size",
+    "stuff_names",
+)
+
+
+def _drop_defaults(data: dict[str, Any], cls: type[Any], names: tuple[str, ...]) -> None:
+    """Remove from ``data`` the fields ``names`` that hold the default of dataclass ``cls``."""
+    defaults = {f.name: f.default for f in fields(cls)}
+    for name in names:
+        if data[name] == defaults[name]:
+            del data[name]
 
 
 def _build(cls: type[Any], data: Any, where: str) -> Any:
