@@ -10,6 +10,7 @@ from solov2_edge.backbone import Backbone
 from solov2_edge.errors import require
 from solov2_edge.fpn import FPN
 from solov2_edge.head import SOLOv2Head
+from solov2_edge.semantic import SemanticBranch
 from solov2_edge.spec import ModelSpec
 
 __all__ = ["HeadOutputs", "SOLOv2"]
@@ -22,15 +23,18 @@ class HeadOutputs(NamedTuple):
         class_logits: (n, cells, classes) float, before the sigmoid and before points NMS.
         kernels: (n, cells, E) float, rows as in ``class_logits``: levels in order, cells row-major.
         mask_features: (n, E, H / 4, W / 4) float, non-negative.
+        semantic_logits: (n, stuff + 1, H / 4, W / 4) float, before the softmax: the spec's stuff, then "other"; None
+            where the spec has no stuff.
     """
 
     class_logits: Tensor
     kernels: Tensor
     mask_features: Tensor
+    semantic_logits: Tensor | None = None
 
 
 class SOLOv2(nn.Module):
-    """Backbone, feature pyramid and head; nothing of decoding is in here.
+    """Backbone, feature pyramid, head and, where there is stuff, a semantic branch; nothing of decoding is in here.
 
     Args:
         spec: the member of the family to build; weights are freshly initialised.
@@ -42,6 +46,8 @@ class SOLOv2(nn.Module):
         self.backbone = Backbone(spec.backbone)
         self.neck = FPN(spec.backbone.out_channels, spec.pyramid_width)
         self.mask_head = SOLOv2Head(spec)
+        # Drawn last, so that a network without stuff draws the weights it always drew.
+        self.semantic_head = SemanticBranch(spec) if spec.stuff_names else None
 
     def forward(self, images: Tensor) -> HeadOutputs:
         """Run the network.
@@ -57,4 +63,6 @@ class SOLOv2(nn.Module):
             height % 32 == 0 and width % 32 == 0,
             f"images must be padded to multiples of 32, got {height} x {width} (H x W)",
         )
-        return HeadOutputs(*self.mask_head(self.neck(self.backbone(images))))
+        pyramid = self.neck(self.backbone(images))
+        semantic = None if self.semantic_head is None else self.semantic_head(pyramid[:4])
+        return HeadOutputs(*self.mask_head(pyramid), semantic)
