@@ -11,86 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from solov2_edge.backbone_spec import BackboneSpec, one_of, positive
 from solov2_edge.errors import InputError, require
 
 __all__ = ["BackboneSpec", "ModelSpec"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)  # RGB, 0..255
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    require(value in allowed, f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _positive(name: str, values: tuple[int, ...], count: int) -> None:
-    good = isinstance(values, tuple) and all(isinstance(v, int) and not isinstance(v, bool) and v > 0 for v in values)
-    require(good and len(values) == count, f"{name} must be {count} positive integers, got {values!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class BackboneSpec:
-    """A residual network of four stages with outputs C2..C5 at 1/4, 1/8, 1/16 and 1/32 of the input.
-
-    Attributes:
-        block: ``"basic"`` (two 3x3) or ``"bottleneck"`` (1x1, 3x3, 1x1 with four times the width at its end).
-        depths: blocks per stage.
-        widths: inner width per stage; a bottleneck's output is four times as wide.
-        stem_width: channels after the stem.
-        stem: ``"conv7"`` (7x7 stride 2, then 3x3 stride-2 max pool: ResNet) or ``"conv3x2"`` (two 3x3 stride-2
-            convolutions, no pooling: cheaper at small widths).
-        style: ``"pytorch"`` puts a bottleneck's stride on its 3x3, ``"caffe"`` on its first 1x1.
-        dcn: ``"none"``, ``"v1"`` (18 offset channels) or ``"v2"`` (27: offsets and modulation), in the 3x3 of
-            every bottleneck of stages 2-4 (res3-res5).
-        groups: of every bottleneck's 3x3; above 1 it is a ResNeXt (Xie et al., CVPR 2017), 64 in ResNeXt-101 64x4d.
-        base_width: a bottleneck's 3x3 has ``width * base_width / 64 * groups`` channels; 4 in ResNeXt-101 64x4d.
-    """
-
-    block: str = "basic"
-    depths: tuple[int, int, int, int] = (2, 2, 2, 2)
-    widths: tuple[int, int, int, int] = (64, 128, 256, 512)
-    stem_width: int = 64
-    stem: str = "conv7"
-    style: str = "pytorch"
-    dcn: str = "none"
-    groups: int = 1
-    base_width: int = 64
-
-    def __post_init__(self) -> None:
-        _one_of("backbone.block", self.block, ("basic", "bottleneck"))
-        _one_of("backbone.stem", self.stem, ("conv7", "conv3x2"))
-        _one_of("backbone.style", self.style, ("pytorch", "caffe"))
-        _one_of("backbone.dcn", self.dcn, ("none", "v1", "v2"))
-        _positive("backbone.depths", self.depths, 4)
-        _positive("backbone.widths", self.widths, 4)
-        _positive("backbone.stem_width", (self.stem_width,), 1)
-        if self.dcn != "none":
-            require(
-                self.block == "bottleneck",
-                f"backbone.dcn={self.dcn!r} needs bottleneck blocks, got {self.block!r}; use dcn='none'",
-            )
-        _positive("backbone.groups and base_width", (self.groups, self.base_width), 2)
-        if (self.groups, self.base_width) != (1, 64):
-            require(
-                self.block == "bottleneck",
-                f"backbone.groups and base_width shape bottlenecks, got {self.block!r} blocks; leave them out",
-            )
-            require(
-                all(width * self.base_width % 64 == 0 for width in self.widths),
-                f"backbone.widths times base_width must be multiples of 64, got {self.widths} and {self.base_width}",
-            )
-
-    @property
-    def inner_widths(self) -> tuple[int, ...]:
-        """Channels of a block's 3x3 convolutions, per stage."""
-        return tuple(width * self.base_width // 64 * self.groups for width in self.widths)
-
-    @property
-    def out_channels(self) -> tuple[int, int, int, int]:
-        """Channels of C2..C5."""
-        expansion = 4 if self.block == "bottleneck" else 1
-        a, b, c, d = self.widths
-        return (a * expansion, b * expansion, c * expansion, d * expansion)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +95,21 @@ class ModelSpec:
             f"stuff_names must differ from one another and from class_names, got {self.stuff_names!r}",
         )
         widths = (self.pyramid_width, self.tower_depth, self.tower_width, self.mask_width, self.mask_channels)
-        _positive("pyramid, tower and mask sizes", widths, 5)
-        _positive("norm_groups", (self.norm_groups,), 1)
+        positive("pyramid, tower and mask sizes", widths, 5)
+        positive("norm_groups", (self.norm_groups,), 1)
         for label, width in (("tower", self.tower_width), ("mask", self.mask_width), ("mask", self.mask_channels)):
             require(
                 width % self.norm_groups == 0,
                 f"{label} width {width} must be a multiple of norm_groups {self.norm_groups}; change one of them",
             )
-        _one_of("tower_dcn", self.tower_dcn, ("none", "v1", "v2"))
+        one_of("tower_dcn", self.tower_dcn, ("none", "v1", "v2"))
         for label, values in (("grids", self.grids), ("strides", self.strides)):
-            _positive(label, values, 5)
+            positive(label, values, 5)
         require(
             len(self.scale_ranges) == 5 and all(len(r) == 2 and 0 <= r[0] < r[1] for r in self.scale_ranges),
             f"scale_ranges must be 5 rising (low, high) pairs, got {self.scale_ranges!r}",
         )
-        _positive("resize_box", self.resize_box, 2)
+        positive("resize_box", self.resize_box, 2)
         require(
             self.resize_box[0] <= self.resize_box[1],
             f"resize_box is (short, long), got {self.resize_box!r}; swap the two",
@@ -195,14 +122,14 @@ class ModelSpec:
             len(self.mean) == 3 and len(self.std) == 3 and all(s > 0 for s in self.std),
             f"mean and std must hold 3 numbers with std > 0, got {self.mean!r} and {self.std!r}",
         )
-        _one_of("channel_order", self.channel_order, ("rgb", "bgr"))
+        one_of("channel_order", self.channel_order, ("rgb", "bgr"))
         self._check_choices()
 
     def _check_choices(self) -> None:
         """Refuse contradictions among the ways to build head and mask feature branch."""
-        _one_of("tower_dcn_convs", self.tower_dcn_convs, ("last", "all"))
-        _one_of("mask_dcn", self.mask_dcn, ("none", "v1", "v2"))
-        _one_of("mask_features", self.mask_features, ("unified", "separate"))
+        one_of("tower_dcn_convs", self.tower_dcn_convs, ("last", "all"))
+        one_of("mask_dcn", self.mask_dcn, ("none", "v1", "v2"))
+        one_of("mask_features", self.mask_features, ("unified", "separate"))
         for label, flag in (
             ("feature_coordinates", self.feature_coordinates),
             ("kernel_coordinates", self.kernel_coordinates),
