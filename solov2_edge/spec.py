@@ -18,6 +18,7 @@ __all__ = ["BackboneSpec", "ModelSpec"]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)  # RGB, 0..255
+_RESNET18 = BackboneSpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class ModelSpec:
 
     name: str
     class_names: tuple[str, ...]
-    backbone: BackboneSpec = BackboneSpec()
+    backbone: BackboneSpec = _RESNET18
     pyramid_width: int = 256
     tower_depth: int = 2
     tower_width: int = 256
