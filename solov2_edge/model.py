@@ -13,7 +13,7 @@ from solov2_edge.head import SOLOv2Head
 from solov2_edge.semantic import SemanticBranch
 from solov2_edge.spec import ModelSpec
 
-__all__ = ["HeadOutputs", "SOLOv2"]
+__all__ = ["HeadOutputs", "PanopticOutputs", "SOLOv2"]
 
 
 class HeadOutputs(NamedTuple):
@@ -21,16 +21,28 @@ class HeadOutputs(NamedTuple):
 
     Attributes:
         class_logits: (n, cells, classes) float, before the sigmoid and before points NMS.
-        kernels: (n, cells, E) float, rows as in ``class_logits``: levels in order, cells row-major.
-        mask_features: (n, E, H / 4, W / 4) float, non-negative.
-        semantic_logits: (n, stuff + 1, H / 4, W / 4) float, before the softmax: the spec's stuff, then "other"; None
-            where the spec has no stuff.
+        kernels: (n, cells, E) float, rows as in ``class_logits``: levels in order, cells row-major. 9 E for 3x3
+            kernels, see ``ModelSpec.kernel_length``.
+        mask_features: (n, E, H / 4, W / 4) float, non-negative. 5 E where each level has its own, see
+            ``ModelSpec.feature_channels``.
     """
 
     class_logits: Tensor
     kernels: Tensor
     mask_features: Tensor
-    semantic_logits: Tensor | None = None
+
+
+class PanopticOutputs(NamedTuple):
+    """What a network with stuff returns for a batch; the first three as in :class:`HeadOutputs`.
+
+    Attributes:
+        semantic_logits: (n, stuff + 1, H / 4, W / 4) float, before the softmax: the spec's stuff, then "other".
+    """
+
+    class_logits: Tensor
+    kernels: Tensor
+    mask_features: Tensor
+    semantic_logits: Tensor
 
 
 class SOLOv2(nn.Module):
@@ -49,7 +61,7 @@ class SOLOv2(nn.Module):
         # Drawn last, so that a network without stuff draws the weights it always drew.
         self.semantic_head = SemanticBranch(spec) if spec.stuff_names else None
 
-    def forward(self, images: Tensor) -> HeadOutputs:
+    def forward(self, images: Tensor) -> HeadOutputs | PanopticOutputs:
         """Run the network.
 
         Args:
@@ -64,5 +76,6 @@ class SOLOv2(nn.Module):
             f"images must be padded to multiples of 32, got {height} x {width} (H x W)",
         )
         pyramid = self.neck(self.backbone(images))
-        semantic = None if self.semantic_head is None else self.semantic_head(pyramid[:4])
-        return HeadOutputs(*self.mask_head(pyramid), semantic)
+        if self.semantic_head is None:
+            return HeadOutputs(*self.mask_head(pyramid))
+        return PanopticOutputs(*self.mask_head(pyramid), self.semantic_head(pyramid[:4]))
