@@ -34,8 +34,8 @@ def input_layout(contract: InputContract) -> tuple[tuple[int, int, int, int], st
     return (1, 3, contract.height, contract.width), "float32"
 
 
-def output_shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return the shapes of the three outputs, in the manifest's order, without a leading 1 for the batch."""
+def output_shapes(manifest: Manifest) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the outputs, in the manifest's order, without a leading 1 for the batch."""
     spec, contract = manifest.spec, manifest.input
     size = contract.height // MASK_STRIDE, contract.width // MASK_STRIDE
     if manifest.decode is not None:
@@ -43,14 +43,15 @@ def output_shapes(manifest: Manifest) -> tuple[tuple[int, ...], tuple[int, ...],
         return (rows,), (rows,), (rows, *size)
     return (
         (spec.num_cells, spec.num_classes),
-        (spec.num_cells, spec.mask_channels),
-        (spec.mask_channels, *size),
+        (spec.num_cells, spec.kernel_length),
+        (spec.feature_channels, *size),
+        *([(len(spec.stuff_names) + 1, *size)] if spec.stuff_names else []),
     )
 
 
-def output_is_whole(manifest: Manifest) -> tuple[bool, bool, bool]:
-    """Return which of the three outputs holds whole numbers (int32): the labels of a graph that decodes."""
-    return False, manifest.decode is not None, False
+def output_is_whole(manifest: Manifest) -> tuple[bool, ...]:
+    """Return which of the outputs holds whole numbers (int32): the labels of a graph that decodes."""
+    return False, manifest.decode is not None, *(False for _ in manifest.outputs[2:])
 
 
 def check_batch(batch: NDArray[Any], contract: InputContract) -> None:
@@ -79,7 +80,7 @@ def check_threads(threads: int | None) -> None:
 
 
 def engine_outputs(arrays: Sequence[NDArray[Any]], manifest: Manifest) -> Outputs:
-    """Turn an engine's three arrays into what a session returns: batch dimension dropped, float32 and int32.
+    """Turn an engine's arrays into what a session returns: batch dimension dropped, float32 and int32.
 
     Args:
         arrays: in the manifest's order; float16 or float32, and whole numbers for labels; with or without a leading 1.
@@ -111,10 +112,12 @@ def check_outputs(outputs: Outputs, manifest: Manifest) -> None:
         isinstance(outputs, DecodedOutputs) == (manifest.decode is not None),
         f"the manifest promises {wanted}, got {type(outputs).__name__}",
     )
+    shapes: tuple[tuple[int, ...], ...]
     if isinstance(outputs, DecodedOutputs):
         shapes = (outputs.scores.shape, outputs.labels.shape, outputs.masks.shape)
     else:
         shapes = (outputs.class_scores.shape, outputs.kernels.shape, outputs.mask_features.shape)
+        shapes += () if outputs.semantic_logits is None else (outputs.semantic_logits.shape,)
     expected = output_shapes(manifest)
     require(shapes == expected, f"{type(outputs).__name__} of shapes {shapes}, their manifest promises {expected}")
 

@@ -14,6 +14,8 @@ from solov2_edge.manifest import Manifest
 
 __all__ = ["DecodedOutputs", "Outputs", "RawOutputs", "Session"]
 
+_LEVELS = 5  # of every network's head
+
 
 @dataclass(frozen=True, slots=True)
 class RawOutputs:
@@ -22,13 +24,16 @@ class RawOutputs:
     Attributes:
         class_scores: (cells, classes) float32 in [0, 1], after the sigmoid and **before** points NMS; levels in
             order (finest first), cells row-major inside a level.
-        kernels: (cells, E) float32, the dynamic 1x1 kernels, rows as in ``class_scores``.
-        mask_features: (E, H/4, W/4) float32 for an input of H x W.
+        kernels: (cells, E) float32, the dynamic 1x1 kernels, rows as in ``class_scores``; (cells, 9 E) if they are 3x3.
+        mask_features: (E, H/4, W/4) float32 for an input of H x W; (5 E, H/4, W/4) if each level has its own.
+        semantic_logits: (stuff + 1, H/4, W/4) float32, before the softmax: the spec's stuff, then "other"; None where
+            the spec has no stuff.
     """
 
     class_scores: NDArray[np.float32]
     kernels: NDArray[np.float32]
     mask_features: NDArray[np.float32]
+    semantic_logits: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         arrays = (self.class_scores, self.kernels, self.mask_features)
@@ -37,11 +42,20 @@ class RawOutputs:
             f"raw outputs must be float32 arrays, got {[getattr(a, 'dtype', type(a).__name__) for a in arrays]}",
         )
         shapes = [a.shape for a in arrays]
-        good = [len(s) for s in shapes] == [2, 2, 3] and shapes[0][0] == shapes[1][0] and shapes[1][1] == shapes[2][0]
+        good = [len(s) for s in shapes] == [2, 2, 3] and shapes[0][0] == shapes[1][0]
+        # 1x1 or 3x3 kernels on the features of all levels or on those of one in five.
+        good = good and any(shapes[1][1] * share == shapes[2][0] * taps for share in (1, _LEVELS) for taps in (1, 9))
         require(
             good,
             "raw outputs must be class scores (cells, classes), kernels (cells, E) and mask features (E, h, w), "
             f"got shapes {shapes}",
+        )
+        stuff = self.semantic_logits
+        require(
+            stuff is None
+            or (isinstance(stuff, np.ndarray) and stuff.dtype == np.float32 and stuff.shape[1:] == shapes[2][1:]),
+            "semantic logits must be float32 (stuff + 1, h, w) of the mask features' size "
+            f"{shapes[2][1:]}, got {getattr(stuff, 'dtype', type(stuff).__name__)} {getattr(stuff, 'shape', '')}",
         )
 
 

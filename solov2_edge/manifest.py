@@ -23,6 +23,7 @@ __all__ = [
     "METADATA_KEY",
     "OUTPUT_NAMES",
     "SCHEMA_VERSION",
+    "SEMANTIC_NAME",
     "GraphDecode",
     "InputContract",
     "Manifest",
@@ -35,6 +36,7 @@ SCHEMA_VERSION = 1
 METADATA_KEY = "solov2_edge.manifest"
 OUTPUT_NAMES = ("class_scores", "kernels", "mask_features")
 DECODED_NAMES = ("scores", "labels", "masks")  # of a graph that decodes
+SEMANTIC_NAME = "semantic_logits"  # after the raw outputs, of a network with stuff
 FORMATS = ("onnx", "tflite", "coreml", "ncnn")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8", "palette6", "palette4", "int4", "w8a8")
 
@@ -125,7 +127,7 @@ class Manifest:
         precision: one of :data:`PRECISIONS`.
         input: the input contract.
         outputs: graph output names of class scores, kernels and mask features, in this order; of scores, labels and
-            masks where the graph decodes.
+            masks where the graph decodes. Those of a network with stuff end with its semantic logits.
         source_sha256: SHA-256 of the checkpoint the artefact was made from.
         sha256: SHA-256 of the artefact; empty inside the artefact itself.
         size_bytes: size of the artefact; 0 inside the artefact itself.
@@ -146,7 +148,7 @@ class Manifest:
     format: str
     precision: str
     input: InputContract
-    outputs: tuple[str, str, str] = OUTPUT_NAMES
+    outputs: tuple[str, ...] = OUTPUT_NAMES
     source_sha256: str = ""
     sha256: str = ""
     size_bytes: int = 0
@@ -165,9 +167,15 @@ class Manifest:
             self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}, got {self.precision!r}"
         )
         decoded = self.decode is not None
-        wanted = "scores, labels and masks" if decoded else "class scores, kernels and mask features"
+        stuff = bool(self.spec.stuff_names)
         require(
-            len(self.outputs) == 3
+            not (decoded and stuff),
+            f"a graph that decodes gives instances only, and {self.spec.name} has stuff; decode on the host",
+        )
+        wanted = "scores, labels and masks" if decoded else "class scores, kernels and mask features"
+        wanted += ", then semantic logits" if stuff else ""
+        require(
+            len(self.outputs) == 3 + stuff
             and all(isinstance(name, str) and name for name in self.outputs)
             and tuple(self.outputs) != (OUTPUT_NAMES if decoded else DECODED_NAMES),
             f"outputs must name {wanted}, got {self.outputs!r}",
@@ -193,7 +201,7 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return the manifest as indented JSON text."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True)
+        return json.dumps({**asdict(self), "spec": self.spec.to_dict()}, indent=1, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:

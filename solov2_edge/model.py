@@ -78,4 +78,5 @@ class SOLOv2(nn.Module):
         pyramid = self.neck(self.backbone(images))
         if self.semantic_head is None:
             return HeadOutputs(*self.mask_head(pyramid))
-        return PanopticOutputs(*self.mask_head(pyramid), self.semantic_head(pyramid[:4]))
+        class_logits, kernels, features = self.mask_head(pyramid)
+        return PanopticOutputs(class_logits, kernels, features, self.semantic_head(pyramid[:4]))
