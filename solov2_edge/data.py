@@ -34,7 +34,7 @@ from solov2_edge.runtime.rle import decode_rle
 from solov2_edge.spec import ModelSpec
 from solov2_edge.targets import assign_targets
 
-__all__ = ["CocoPictures", "Sample", "TrainingSet", "collate", "read_coco"]
+__all__ = ["CocoPictures", "Sample", "TrainingSet", "collate", "read_coco", "read_scene"]
 
 MOST_SIDE = 1 << 20  # pixels of a picture; OpenCV's decoders refuse more
 MIN_SIDE = 2  # annotated boxes with a smaller side, in resized pixels, teach nothing
@@ -126,6 +126,22 @@ def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]
     return mask
 
 
+def read_scene(pictures: CocoPictures, index: int) -> Scene:
+    """Read picture ``index`` with the masks of its objects.
+
+    Raises:
+        InputError: the picture or a mask cannot be read, or they differ in size.
+    """
+    objects = pictures.annotations[index]
+    picture = read_picture(pictures.files[index])
+    masks = np.stack([decode_mask(s, h, w) for _, s, h, w in objects])
+    require(
+        masks.shape[1:] == picture.shape[:2],
+        f"{pictures.files[index].name} is {picture.shape[:2]}, its annotations {masks.shape[1:]} (H, W)",
+    )
+    return Scene(picture, masks, tuple(label for label, *_ in objects))
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One picture ready for the network.
@@ -190,14 +206,8 @@ class TrainingSet(Dataset[Sample]):
 
     def _scene(self, index: int, rng: np.random.Generator) -> Scene:
         """Read one picture with its objects, mirrored and turned."""
-        objects = self.pictures.annotations[index]
-        picture = read_picture(self.pictures.files[index])
-        masks = np.stack([decode_mask(s, h, w) for _, s, h, w in objects])
-        require(
-            masks.shape[1:] == picture.shape[:2],
-            f"{self.pictures.files[index].name} is {picture.shape[:2]}, its annotations {masks.shape[1:]} (H, W)",
-        )
-        return Scene(*flip_and_turn(picture, masks, self.options, rng), tuple(label for label, *_ in objects))
+        scene = read_scene(self.pictures, index)
+        return Scene(*flip_and_turn(scene.picture, scene.masks, self.options, rng), scene.labels)
 
     def _sample(self, picture: NDArray[np.uint8], window: Window, objects: list[tuple[int, PlacedMask]]) -> Sample:
         """Normalise the picture and assign its objects; those cut away by the window are left out."""

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from solov2_edge.dynamic_conv import dynamic_logits
 from solov2_edge.model import HeadOutputs
+from solov2_edge.spec import ModelSpec
 
-__all__ = ["BatchTargets", "Losses", "dice_loss", "focal_loss", "solov2_losses"]
+__all__ = ["BatchTargets", "Losses", "count_targets", "dice_loss", "focal_loss", "solov2_losses"]
 
 FOCAL_ALPHA = 0.25  # Lin et al., Focal Loss; the authors' configuration
 FOCAL_GAMMA = 2.0
@@ -64,7 +66,24 @@ def focal_loss(logits: Tensor, class_map: Tensor) -> Tensor:
     return (functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight).sum()
 
 
-def solov2_losses(outputs: HeadOutputs, targets: BatchTargets, dice_norm: str = "pairs") -> Losses:
+def count_targets(targets: BatchTargets, classes: int) -> Tensor:
+    """Return (2,) float64 on the targets' device: (object, cell) pairs, and distinct positive cells.
+
+    A step's losses are sums over all its passes and processes divided by these counts of the whole step, so that
+    neither how many passes nor how many processes share it changes what is learnt.
+    """
+    pairs = sum(len(cells) for cells in targets.cells)
+    positives = (targets.class_maps != classes).sum().double()
+    return torch.stack([positives.new_tensor(pairs), positives])
+
+
+def solov2_losses(
+    outputs: HeadOutputs,
+    targets: BatchTargets,
+    dice_norm: str = "pairs",
+    counts: Tensor | None = None,
+    spec: ModelSpec | None = None,
+) -> Losses:
     """Compute both losses of a batch in float32.
 
     Args:
@@ -72,22 +91,30 @@ def solov2_losses(outputs: HeadOutputs, targets: BatchTargets, dice_norm: str = 
         targets: what they should have been.
         dice_norm: ``"pairs"`` averages the dice loss over (object, cell) pairs (the authors); ``"cells"`` divides
             its sum by the number of distinct positive cells (mmdetection).
+        counts: what to divide by when the batch is part of a larger step, see :func:`count_targets`; default: the
+            batch's own.
+        spec: the network's; None: its kernels are 1x1 and its mask features unified, as in the paper.
 
     Returns:
         Losses. Without any object the mask loss is 0, still attached to the graph.
     """
-    background = outputs.class_logits.shape[2]
-    positives = (targets.class_maps != background).sum()
+    if counts is None:
+        counts = count_targets(targets, outputs.class_logits.shape[2])
+    pairs, positives = counts.float()
     dice = []
     for kernels, features, cells, objects, masks in zip(
         outputs.kernels, outputs.mask_features, targets.cells, targets.objects, targets.masks, strict=True
     ):
         if len(cells):
-            logits = kernels[cells] @ features.flatten(1)  # (pairs, E) @ (E, h * w)
-            dice.append(dice_loss(logits.float().sigmoid(), masks.flatten(1)[objects]))
+            # Autocast would multiply in half precision; the dice loss sums thousands of these pixels.
+            with torch.autocast(features.device.type, enabled=False):
+                if spec is None or spec.plain_kernels:
+                    logits = kernels[cells].float() @ features.flatten(1).float()  # (pairs, E) @ (E, h * w)
+                else:
+                    logits = dynamic_logits(kernels.float(), features.float(), cells, spec)
+            dice.append(dice_loss(logits.sigmoid(), masks.flatten(1)[objects]))
     if dice:
-        each = torch.cat(dice)
-        mask = each.sum() / (positives if dice_norm == "cells" else len(each))
+        mask = torch.cat(dice).sum() / (positives if dice_norm == "cells" else pairs)
     else:
         mask = (outputs.kernels.float().sum() + outputs.mask_features.float().sum()) * 0
     classes = focal_loss(outputs.class_logits.float().flatten(0, 1), targets.class_maps.flatten())
