@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from solov2_edge.errors import require
 from solov2_edge.runtime.candidates import find_candidates
+from solov2_edge.runtime.dynamic_conv import level_kernels
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.masks import CroppedMasks
 from solov2_edge.runtime.matrix_nms import NMS_KERNELS, matrix_nms
@@ -125,11 +126,11 @@ def decode(
     if not len(cells):
         check_finite("mask features", raw.mask_features)
         return Instances.empty(geometry.frame_height, geometry.frame_width, spec.class_names)
-    kernels = raw.kernels[cells]
+    kernels = level_kernels(raw.kernels[cells], cells, spec)
     at_once = next(chunks(len(kernels), raw.mask_features, chunk_bytes)).stop
     memory = scratch((at_once, *raw.mask_features.shape[1:]))
     quarter = measure_masks(kernels, raw.mask_features, options.mask_threshold, chunk_bytes, memory)
-    check_mask_features(raw.mask_features, kernels, quarter.logits)
+    check_mask_features(raw.mask_features, kernels, quarter.logits if spec.plain_kernels else None)
 
     smallest = _cell_strides(spec.grids, spec.strides)[found.cells] if options.area_filter else 0
     large = np.flatnonzero(quarter.packed.areas[row] > smallest)

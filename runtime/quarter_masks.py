@@ -1,4 +1,4 @@
-"""Masks at quarter scale: the dynamic 1x1 convolution, binary masks, areas and maskness, in bounded memory."""
+"""Masks at quarter scale: the dynamic convolution, binary masks, areas and maskness, in bounded memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from solov2_edge.runtime.dynamic_conv import mask_logits
 from solov2_edge.runtime.packed_masks import PackedMasks, pack
 
 __all__ = ["CHUNK_BYTES", "QuarterMasks", "chunks", "logit_bound", "mask_logits", "measure_masks", "probabilities"]
@@ -33,17 +34,6 @@ class QuarterMasks:
     logits: NDArray[np.float32] | None
 
 
-def mask_logits(
-    kernels: NDArray[np.float32], mask_features: NDArray[np.float32], out: NDArray[np.float32] | None = None
-) -> NDArray[np.float32]:
-    """Return (k, h, w) mask logits of kernels (k, E) over mask features (E, h, w), written to ``out`` if given."""
-    channels, height, width = mask_features.shape
-    flat = None if out is None else out.reshape(len(kernels), height * width)
-    with np.errstate(over="ignore", invalid="ignore"):  # absurd but finite inputs saturate
-        flat = np.matmul(kernels, mask_features.reshape(channels, height * width), out=flat)
-    return flat.reshape(len(kernels), height, width)
-
-
 def chunks(count: int, mask_features: NDArray[np.float32], chunk_bytes: int) -> Iterator[slice]:
     """Yield slices of ``count`` masks whose logits fit into ``chunk_bytes``; at least one mask each."""
     pixels = mask_features.shape[1] * mask_features.shape[2]
@@ -62,7 +52,7 @@ def measure_masks(
     """Compute the masks of kernels (k, E) and measure them.
 
     Args:
-        kernels: (k, E) float32, k >= 1.
+        kernels: (k, E) or (k, 9 E) float32, k >= 1, see :func:`solov2_edge.runtime.dynamic_conv.mask_logits`.
         mask_features: (E, h, w) float32.
         threshold: t, mask probability in (0, 1) above which (strict) a pixel belongs to the mask.
         chunk_bytes: bound on the logits in memory.

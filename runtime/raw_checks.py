@@ -23,7 +23,12 @@ def check_shapes(raw: RawOutputs, geometry: Geometry, spec: ModelSpec) -> None:
         f"class scores must be {spec.num_cells} cells x {spec.num_classes} classes for {spec.name}, "
         f"got {raw.class_scores.shape}; the manifest describes another network",
     )
-    expected = (spec.mask_channels, geometry.input_height // SCALE, geometry.input_width // SCALE)
+    require(
+        raw.kernels.shape[1] == spec.kernel_length,
+        f"kernels must hold {spec.kernel_length} numbers for {spec.name}, got {raw.kernels.shape[1]}; "
+        "the manifest describes another network",
+    )
+    expected = (spec.feature_channels, geometry.input_height // SCALE, geometry.input_width // SCALE)
     require(
         raw.mask_features.shape == expected,
         f"mask features must be {expected} for a {geometry.input_height} x {geometry.input_width} input, "

@@ -36,18 +36,23 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (deformable on request), 1x1 with four times the width, and a shortcut."""
+    """1x1, 3x3 (in groups, deformable on request), 1x1 with four times the width, and a shortcut.
+
+    ``inner`` is the number of channels of the 3x3: the width, but for a ResNeXt.
+    """
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int, style: str, dcn: str) -> None:
+    def __init__(
+        self, in_channels: int, width: int, stride: int, style: str, dcn: str, inner: int, groups: int
+    ) -> None:
         super().__init__()
         first, second = (stride, 1) if style == "caffe" else (1, stride)
-        self.conv1 = nn.Conv2d(in_channels, width, 1, first, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv3x3(width, width, second, dcn)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, inner, 1, first, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = conv3x3(inner, inner, second, dcn, groups)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, width * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(width * self.expansion)
         self.downsample = _shortcut(in_channels, width * self.expansion, stride)
 
@@ -105,7 +110,8 @@ class Backbone(nn.Module):
                 in_channels = width
             else:
                 dcn = self.spec.dcn if number > 1 else "none"
-                blocks.append(Bottleneck(in_channels, width, stride, self.spec.style, dcn))
+                inner, groups = self.spec.inner_widths[number - 1], self.spec.groups
+                blocks.append(Bottleneck(in_channels, width, stride, self.spec.style, dcn, inner, groups))
                 in_channels = width * Bottleneck.expansion
         return nn.Sequential(*blocks)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from solov2_edge.deform import conv3x3
+from solov2_edge.deform import DeformConv2d, conv3x3
 
 __all__ = ["ConvNormReLU", "append_coordinates", "resize"]
 
@@ -16,11 +16,12 @@ class ConvNormReLU(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, groups: int, kernel_size: int = 3, dcn: str = "none"):
         super().__init__()
-        self.conv = (
-            nn.Conv2d(in_channels, out_channels, 1, bias=False)
-            if kernel_size == 1
-            else conv3x3(in_channels, out_channels, dcn=dcn)
-        )
+        if kernel_size == 3:
+            self.conv = conv3x3(in_channels, out_channels, dcn=dcn)
+        elif dcn == "none":
+            self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        else:
+            self.conv = DeformConv2d(in_channels, out_channels, flavour=dcn, kernel_size=1)
         nn.init.normal_(self.conv.weight, std=0.01)  # type: ignore[arg-type]  # both kinds hold a Parameter here
         self.gn = nn.GroupNorm(groups, out_channels)
 

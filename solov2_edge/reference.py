@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from solov2_edge.checkpoint import load_model
+from solov2_edge.dynamic_conv import dynamic_logits
 from solov2_edge.errors import InputError
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.decode import DecodeOptions
@@ -100,8 +101,8 @@ def oracle_decode(raw: RawOutputs, geometry: Geometry, spec: ModelSpec, options:
         return empty
 
     features = torch.from_numpy(raw.mask_features)
-    kernels = torch.from_numpy(raw.kernels)[cells]
-    probabilities = (kernels @ features.flatten(1)).sigmoid().view(-1, *features.shape[1:])
+    logits = dynamic_logits(torch.from_numpy(raw.kernels), features, cells, spec)
+    probabilities = logits.sigmoid().view(-1, *features.shape[1:])
     masks = probabilities > options.mask_threshold
     area = masks.sum(dim=(1, 2))
     keep = area > (torch.cat(strides)[cells] if options.area_filter else 0)

@@ -166,7 +166,7 @@ def _step(
     targets = BatchTargets(targets.class_maps.to(device), *([t.to(device) for t in part] for part in targets[1:]))
     with torch.autocast(device.type, torch.bfloat16, enabled=options.precision == "bf16"):
         outputs = run.model(images)
-        losses = solov2_losses(outputs, targets, options.dice_norm)
+        losses = solov2_losses(outputs, targets, options.dice_norm, spec=run.model.spec)
     loss = losses.mask + losses.classes
     if not math.isfinite(loss.item()):
         raise SolovEdgeError(
