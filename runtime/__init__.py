@@ -19,6 +19,7 @@ from solov2_edge.runtime.decode import DecodeOptions
 from solov2_edge.runtime.frame_stream import FrameResult
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.loading import load
+from solov2_edge.runtime.panoptic import Panoptic, PanopticOptions, PanopticSegment
 from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.preprocess import Geometry
 from solov2_edge.runtime.segmenter import Segmenter
@@ -36,6 +37,9 @@ __all__ = [
     "Instances",
     "Manifest",
     "Mode",
+    "Panoptic",
+    "PanopticOptions",
+    "PanopticSegment",
     "RawOutputs",
     "Segmenter",
     "Source",

@@ -19,6 +19,8 @@ from solov2_edge.runtime.decode import DecodeOptions, decode
 from solov2_edge.runtime.decoded import agreed_options, baked_options, decoded_instances
 from solov2_edge.runtime.frame_stream import DEPTH, FrameResult, frame_pipeline
 from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.panoptic import Panoptic, PanopticOptions
+from solov2_edge.runtime.panoptic_merge import decode_panoptic
 from solov2_edge.runtime.pictures import as_frame
 from solov2_edge.runtime.pipeline import Pipeline
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess
@@ -100,6 +102,27 @@ class Segmenter:
         """
         outputs, _, self.timings = self._network(frame)
         return undecoded(outputs)
+
+    def panoptic(self, frame: NDArray[Any], options: PanopticOptions | None = None) -> Panoptic:
+        """Segment one frame into things and stuff, of which every pixel has one or none.
+
+        Args:
+            frame: as for calling.
+            options: how instances and stuff are merged; default: as Panoptic-FPN does.
+
+        Returns:
+            The map in pixels of the frame, its segments, and the instances it was merged from.
+
+        Raises:
+            InputError: as for calling, or the network has no stuff.
+        """
+        outputs, geometry, timings = self._network(frame)
+        start = perf_counter()
+        with one_blas_thread():
+            raw, merging = undecoded(outputs), options or PanopticOptions()
+            found = decode_panoptic(raw, geometry, self.spec, self.options, merging)
+        self.timings = {**timings, "decode": (perf_counter() - start) * 1e3}
+        return found
 
     def stream(self, frames: Iterable[NDArray[Any]], *, depth: int = DEPTH) -> Generator[FrameResult, None, None]:
         """Segment a source's frames in order, capturing, running the network and decoding at the same time.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from solov2_edge.runtime import Segmenter
     from solov2_edge.runtime.instances import Instances
+    from solov2_edge.runtime.panoptic import Panoptic, PanopticOptions
     from solov2_edge.runtime.session import RawOutputs
 
 __all__ = ["CHECKPOINT_SUFFIXES", "INTERPRETED", "AnySegmenter", "is_checkpoint", "open_artefact", "open_segmenter"]
@@ -48,6 +49,10 @@ class AnySegmenter(Protocol):
 
     def raw(self, frame: NDArray[np.uint8]) -> RawOutputs:
         """Return the network's outputs for a frame, undecoded."""
+        ...
+
+    def panoptic(self, frame: NDArray[np.uint8], options: PanopticOptions | None = None) -> Panoptic:
+        """Segment a BGR uint8 (H, W, 3) frame into things and stuff."""
         ...
 
 
@@ -116,7 +121,9 @@ def open_segmenter(
     import torch
 
     from solov2_edge.reference import load_reference
+    from solov2_edge.runtime.contract import check_threads
 
+    check_threads(threads)
     if threads is not None:
         torch.set_num_threads(threads)
     return cast(AnySegmenter, load_reference(path, input_size=input_size, **decode_options))

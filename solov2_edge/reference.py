@@ -22,9 +22,12 @@ from torch.nn import functional
 from solov2_edge.checkpoint import load_model
 from solov2_edge.dynamic_conv import dynamic_logits
 from solov2_edge.errors import InputError
-from solov2_edge.model import SOLOv2
+from solov2_edge.model import PanopticOutputs, SOLOv2
+from solov2_edge.panoptic_oracle import oracle_merge
 from solov2_edge.runtime.decode import DecodeOptions
 from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.panoptic import Panoptic, PanopticOptions
+from solov2_edge.runtime.panoptic_merge import require_stuff
 from solov2_edge.runtime.pictures import as_frame
 from solov2_edge.runtime.preprocess import Geometry, fixed_geometry, preprocess, reference_geometry
 from solov2_edge.runtime.session import RawOutputs
@@ -124,7 +127,7 @@ def oracle_decode(raw: RawOutputs, geometry: Geometry, spec: ModelSpec, options:
 
 
 def _frame_masks(probabilities: Tensor, geometry: Geometry) -> Tensor:
-    """Bring mask probabilities (n, h, w) to frame size: bilinear to the input, crop to the picture, bilinear again."""
+    """Bring maps (n, h, w) to frame size: bilinear to the input, crop to the picture, bilinear again."""
     size = (probabilities.shape[-2] * 4, probabilities.shape[-1] * 4)
     full = functional.interpolate(probabilities[None], size=size, mode="bilinear", align_corners=False)
     full = full[..., : geometry.resized_height, : geometry.resized_width]
@@ -176,6 +179,7 @@ class Reference:
             out.class_logits[0].sigmoid().float().cpu().numpy(),
             out.kernels[0].float().cpu().numpy(),
             out.mask_features[0].float().cpu().numpy(),
+            out.semantic_logits[0].float().cpu().numpy() if isinstance(out, PanopticOutputs) else None,
         )
 
     def __call__(self, frame: NDArray[Any]) -> Instances:
@@ -183,6 +187,18 @@ class Reference:
         raw, geometry = self._raw(as_frame(frame))
         with self._timed("decode"):
             return oracle_decode(raw, geometry, self.spec, self.options)
+
+    def panoptic(self, frame: NDArray[Any], options: PanopticOptions | None = None) -> Panoptic:
+        """Return the panoptic map of a BGR uint8 frame (H, W, 3), in its pixels.
+
+        Raises:
+            InputError: the network has no stuff.
+        """
+        raw, geometry = self._raw(as_frame(frame))
+        with self._timed("decode"):
+            logits = torch.from_numpy(require_stuff(raw, self.spec))
+            instances = oracle_decode(raw, geometry, self.spec, self.options)
+            return oracle_merge(instances, _frame_masks(logits, geometry), self.spec, options or PanopticOptions())
 
     def close(self) -> None:
         """Nothing is held open; here so that a Reference and a Segmenter close alike."""
