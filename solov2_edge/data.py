@@ -151,6 +151,7 @@ class Sample:
         class_map: (cells,) int64.
         cells, objects: (pairs,) int64.
         masks: (objects, H / 4, W / 4) float32 in [0, 1].
+        semantic: (H, W) uint8 labels for the semantic branch, None where there is none; see ``semantic_loss``.
     """
 
     image: Tensor
@@ -158,6 +159,7 @@ class Sample:
     cells: Tensor
     objects: Tensor
     masks: Tensor
+    semantic: Tensor | None = None
 
 
 class TrainingSet(Dataset[Sample]):
@@ -277,4 +279,5 @@ def collate(samples: Sequence[Sample]) -> tuple[Tensor, BatchTargets]:
         [s.cells for s in samples],
         [s.objects for s in samples],
         [s.masks for s in samples],
+        [s.semantic for s in samples if s.semantic is not None],
     )

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from solov2_edge.dynamic_conv import dynamic_logits
-from solov2_edge.model import HeadOutputs
+from solov2_edge.model import HeadOutputs, PanopticOutputs
+from solov2_edge.semantic_loss import count_labelled, semantic_loss
 from solov2_edge.spec import ModelSpec
 
 __all__ = ["BatchTargets", "Losses", "count_targets", "dice_loss", "focal_loss", "solov2_losses"]
@@ -29,19 +30,22 @@ class BatchTargets(NamedTuple):
         cells: per picture (pairs,) int64.
         objects: per picture (pairs,) int64, index into ``masks``.
         masks: per picture (objects, H / 4, W / 4) float in [0, 1].
+        semantic: per picture (H, W) uint8 labels, see ``semantic_loss``; empty where there is no stuff to learn.
     """
 
     class_maps: Tensor
     cells: Sequence[Tensor]
     objects: Sequence[Tensor]
     masks: Sequence[Tensor]
+    semantic: Sequence[Tensor] = ()
 
 
 class Losses(NamedTuple):
-    """The two terms of a batch, weighted; their sum is minimised."""
+    """The terms of a batch, weighted; their sum is minimised. Without stuff ``semantic`` is 0."""
 
     mask: Tensor
     classes: Tensor
+    semantic: Tensor
 
 
 def dice_loss(probabilities: Tensor, targets: Tensor) -> Tensor:
@@ -69,22 +73,25 @@ def focal_loss(logits: Tensor, class_map: Tensor) -> Tensor:
 def count_targets(targets: BatchTargets, classes: int) -> Tensor:
     """Return (2,) float64 on the targets' device: (object, cell) pairs, and distinct positive cells.
 
+    With stuff it is (3,): labelled pixels come last.
+
     A step's losses are sums over all its passes and processes divided by these counts of the whole step, so that
     neither how many passes nor how many processes share it changes what is learnt.
     """
     pairs = sum(len(cells) for cells in targets.cells)
     positives = (targets.class_maps != classes).sum().double()
-    return torch.stack([positives.new_tensor(pairs), positives])
+    counts = [positives.new_tensor(pairs), positives]
+    return torch.stack([*counts, count_labelled(targets.semantic)] if targets.semantic else counts)
 
 
 def solov2_losses(
-    outputs: HeadOutputs,
+    outputs: HeadOutputs | PanopticOutputs,
     targets: BatchTargets,
     dice_norm: str = "pairs",
     counts: Tensor | None = None,
     spec: ModelSpec | None = None,
 ) -> Losses:
-    """Compute both losses of a batch in float32.
+    """Compute the losses of a batch in float32.
 
     Args:
         outputs: the network's answer for n pictures.
@@ -100,7 +107,7 @@ def solov2_losses(
     """
     if counts is None:
         counts = count_targets(targets, outputs.class_logits.shape[2])
-    pairs, positives = counts.float()
+    pairs, positives, *labelled = counts.float()
     dice = []
     for kernels, features, cells, objects, masks in zip(
         outputs.kernels, outputs.mask_features, targets.cells, targets.objects, targets.masks, strict=True
@@ -118,4 +125,7 @@ def solov2_losses(
     else:
         mask = (outputs.kernels.float().sum() + outputs.mask_features.float().sum()) * 0
     classes = focal_loss(outputs.class_logits.float().flatten(0, 1), targets.class_maps.flatten())
-    return Losses(MASK_WEIGHT * mask, classes / (positives + 1))
+    semantic = mask.new_zeros(())
+    if isinstance(outputs, PanopticOutputs):
+        semantic = semantic_loss(outputs.semantic_logits, targets.semantic, labelled[0])
+    return Losses(MASK_WEIGHT * mask, classes / (positives + 1), semantic)
