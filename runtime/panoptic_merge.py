@@ -106,7 +106,7 @@ def merge_panoptic(
             break  # scores fall
         under = ids[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]]
         free = crop & (under == 0)
-        area, left = np.count_nonzero(crop), np.count_nonzero(free)
+        area, left = int(np.count_nonzero(crop)), int(np.count_nonzero(free))
         if left == 0 or area - left > options.overlap_threshold * area:
             continue
         segments.append(PanopticSegment(len(segments) + 1, int(label), True, float(score), left))

@@ -13,7 +13,7 @@ from solov2_edge.layers import resize
 __all__ = ["SEMANTIC_WEIGHT", "UNLABELLED", "count_labelled", "semantic_loss"]
 
 SEMANTIC_WEIGHT = 0.5  # lambda_s beside instance losses of weight 1, Panoptic-FPN's for COCO
-UNLABELLED = 255  # in label maps: void, crowds and padding, which teach nothing
+UNLABELLED = 255  # in label maps: void and padding, which teach nothing
 
 
 def count_labelled(labels: Sequence[Tensor]) -> Tensor:
