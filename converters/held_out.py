@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from solov2_edge.errors import InputError, require
-from solov2_edge.runtime.annotations import read_annotations
-from solov2_edge.runtime.pictures import list_pictures, read_picture
+from solov2_edge.runtime.annotation_sets import open_annotations
+from solov2_edge.runtime.annotations import read_annotated
+from solov2_edge.runtime.pictures import list_pictures
 
 __all__ = ["HeldOut", "read_held_out"]
 
@@ -25,7 +26,7 @@ class HeldOut:
     Attributes:
         pictures: the files, in the order of the annotations, else by name.
         images: the folder they are in.
-        annotations: COCO instances of them, or None where only outputs are compared.
+        annotations: of them, in any form that ``annotation_sets`` reads, or None where only outputs are compared.
         sha256: over the SHA-256 of each picture's pixels, in that order.
     """
 
@@ -47,7 +48,7 @@ def read_held_out(
     Args:
         calibration: the calibration pictures.
         images: folder of the pictures.
-        annotations: COCO instances; the pictures are then those of its ``images``.
+        annotations: COCO instances, LabelMe or YOLO; the pictures are then the annotated ones.
         limit: take the first so many.
 
     Raises:
@@ -71,8 +72,9 @@ def read_held_out(
 
 
 def _annotated(images: Path, annotations: Path) -> Sequence[Path]:
-    pictures = [images / str(picture["file_name"]) for picture in read_annotations(annotations)["images"]]
-    require(bool(pictures), f"{annotations} names no picture; expected COCO instances")
+    found = open_annotations(annotations, images)
+    pictures = [found.images / str(picture["file_name"]) for picture in found.data["images"]]
+    require(bool(pictures), f"{annotations} names no picture; expected annotated pictures")
     for path in pictures:
         require(path.is_file(), f"the annotations name a picture that is not there: {path}")
     return pictures
@@ -80,5 +82,5 @@ def _annotated(images: Path, annotations: Path) -> Sequence[Path]:
 
 def _digest(path: Path) -> bytes:
     """Return the SHA-256 of the pixels, so that storing a picture in another format does not hide it."""
-    frame = read_picture(path)
+    frame = read_annotated(path)
     return hashlib.sha256(repr(frame.shape).encode() + frame.tobytes()).digest()

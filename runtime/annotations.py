@@ -18,7 +18,7 @@ from solov2_edge.runtime.rle import rle_runs
 if TYPE_CHECKING:
     from os import PathLike
 
-__all__ = ["category_ids", "is_segmentation", "read_annotations", "read_picture_of"]
+__all__ = ["category_ids", "is_segmentation", "read_annotated", "read_annotations", "read_picture_of"]
 
 MAX_COORDINATE = 1e6  # pixels; pycocotools draws every pixel of an outline
 
@@ -30,7 +30,6 @@ _FIELDS: dict[str, dict[str, Any]] = {
         "image_id": int | str,
         "category_id": int,
         "segmentation": list | dict,
-        "area": float | int,
     },
 }
 
@@ -67,8 +66,9 @@ def read_annotations(path: Path) -> dict[str, Any]:
             isinstance(mask, list) or None in size or list(mask["size"]) == size,
             f"{path}: annotation {annotation['id']} has an RLE of another size than its picture's {size}; mend it",
         )
-    areas = (annotation["area"] for annotation in data["annotations"])
-    require(all(0 <= area < math.inf for area in areas), f"{path}: an area must be 0 or more pixels; mend it")
+    areas = (annotation.get("area", 0) for annotation in data["annotations"])
+    good = all(isinstance(area, float | int) and 0 <= area < math.inf for area in areas)
+    require(good, f"{path}: an area must be 0 or more pixels; mend it, or leave it out")
     for key in _FIELDS:
         _require_unique(data[key], key, path)
     # Some hand-made files leave iscrowd out; pycocotools insists on it.
@@ -110,7 +110,7 @@ def read_picture_of(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
     """
     path = folder / picture["file_name"]
     require(path.is_file(), f"the annotations name a picture that is not there: {path}")
-    frame = read_picture(path)
+    frame = read_annotated(path)
     height, width = picture.get("height", frame.shape[0]), picture.get("width", frame.shape[1])
     require(
         frame.shape[:2] == (height, width),
@@ -118,6 +118,19 @@ def read_picture_of(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
         "annotations and picture do not belong together",
     )
     return frame
+
+
+def read_annotated(path: Path) -> NDArray[np.uint8]:
+    """Return an annotated picture as BGR uint8 (H, W, 3): the file, or the one a LabelMe document carries.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.suffix.lower() == ".json":
+        from solov2_edge.runtime.labelme_files import embedded_picture
+
+        return embedded_picture(path)
+    return read_picture(path)
 
 
 def category_ids(

@@ -7,16 +7,18 @@ import importlib.util
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, MissingDependencyError, require
-from solov2_edge.runtime.annotations import category_ids, read_annotations, read_picture_of
+from solov2_edge.runtime.annotation_sets import open_annotations
+from solov2_edge.runtime.annotations import category_ids, read_picture_of
+from solov2_edge.runtime.class_choice import ClassChoice
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.matches import Matches, read_matches
+from solov2_edge.runtime.measured import measured
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -66,13 +68,14 @@ class Evaluation:
 def evaluate(
     segment: Callable[[NDArray[np.uint8]], Instances],
     annotations: str | PathLike[str],
-    images: str | PathLike[str],
+    images: str | PathLike[str] | None = None,
     *,
+    choice: ClassChoice | None = None,
     max_detections: int = 100,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
-    """Segment the pictures of a COCO annotation file and return the mask AP.
+    """Segment annotated pictures and return the COCO mask AP.
 
     Classes meet by name, spaces and underscores equal. A category of the file that the model does not know counts
     with AP 0 as soon as it has an object; a class of the model that the file does not know is ignored.
@@ -83,15 +86,16 @@ def evaluate(
 
     Args:
         segment: BGR uint8 (H, W, 3) -> Instances; a Segmenter or the reference.
-        annotations: COCO instance annotations (JSON).
-        images: folder that holds the pictures, by the file's ``file_name``.
+        annotations: COCO instances (JSON), a LabelMe folder or YOLO labels; see :mod:`annotation_sets`.
+        images: folder that holds the pictures, by their ``file_name``; default: where the annotations say.
+        choice: classes to rename, merge or keep; names the annotations lack are passed over.
         max_detections: best detections of a picture and category that count.
         limit: evaluate the first so many pictures of the file only.
         progress: called with (pictures done, pictures in all) after each picture.
 
     Raises:
         MissingDependencyError: pycocotools is not installed.
-        InputError: the file is not COCO, a picture is missing or of another size than annotated, no object is
+        InputError: the annotations cannot be read, a picture is missing or of another size than annotated, no object is
             annotated, or model and file share no class.
     """
     if importlib.util.find_spec("pycocotools") is None:  # before minutes of segmenting
@@ -99,7 +103,8 @@ def evaluate(
     require(max_detections >= 1, f"max_detections must be at least 1, got {max_detections!r}")
     require(limit is None or limit >= 1, f"limit must be at least 1 picture, got {limit!r}")
 
-    truth = read_annotations(Path(annotations))
+    found = open_annotations(annotations, images)
+    truth = found.data if choice is None else choice.apply(found.data, str(annotations), strict=False)
     pictures = truth["images"][:limit]
     chosen = {picture["id"] for picture in pictures}
     objects = sum(1 for a in truth["annotations"] if a["image_id"] in chosen and not a.get("iscrowd"))
@@ -107,8 +112,11 @@ def evaluate(
 
     results: list[dict[str, Any]] = []
     detections = 0
+    sizes: dict[Any, tuple[int, ...]] = {}
     for done, picture in enumerate(pictures, start=1):
-        instances = segment(read_picture_of(Path(images), picture))
+        frame = read_picture_of(found.images, picture)
+        sizes[picture["id"]] = frame.shape[:2]
+        instances = segment(frame)
         ids = category_ids(instances.class_names, truth["categories"], annotations)
         detections += len(instances)
         known = instances[np.array([ids[label] is not None for label in instances.labels], np.bool_)]
@@ -116,6 +124,7 @@ def evaluate(
         if progress is not None:
             progress(done, len(pictures))
 
+    truth = measured(truth, sizes, annotations)
     precision, matches = _judge(truth, results, pictures, max_detections, annotations)
     by_area = {name: _mean(precision[:, :, :, index]) for index, name in enumerate(_AREAS)}
     return Evaluation(

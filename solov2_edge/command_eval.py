@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solov2_edge.annotation_arguments import add_annotation_arguments, class_choice
 from solov2_edge.choices import parse_size, require_positive
 from solov2_edge.command_segment import add_segmenter_arguments, note_interpreter, segmenter_options
 from solov2_edge.console import CommandResult, Console
@@ -33,8 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="+", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints, any formats"
     )
-    parser.add_argument("--annotations", type=Path, required=True, metavar="JSON", help="COCO instance annotations")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the annotated pictures")
+    add_annotation_arguments(parser)
     parser.add_argument("--baseline", type=Path, metavar="A", help="what the others are compared with")
     parser.add_argument(
         "--max-drop",
@@ -63,6 +63,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         raise InputError(f"--max-drop must be a number of AP points of at least 0, got {args.max_drop}")
     require_positive("--limit", args.limit)
     require_positive("--max-detections", args.max_detections)
+    class_choice(args, args.annotations)  # names that are no class, before any work is done
     if args.input_size is not None:
         parse_size(args.input_size)  # before any work is done
         if not any(is_checkpoint(model) for model in (*args.models, args.baseline) if model is not None):
@@ -109,6 +110,7 @@ def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], co
             segment,
             args.annotations,
             args.images,
+            choice=class_choice(args),
             max_detections=args.max_detections,
             limit=args.limit,
             progress=progress,

@@ -30,7 +30,17 @@ def checkout() -> Path:
 @pytest.fixture(scope="session")
 def tflite_builder(checkout: Path) -> ModuleType:
     """The module tests/tflite_builder.py, which builds tiny .tflite files."""
-    spec = importlib.util.spec_from_file_location("solov2_edge_tflite_builder", checkout / "tests/tflite_builder.py")
+    return _module(checkout / "tests/tflite_builder.py")
+
+
+@pytest.fixture(scope="session")
+def annotation_forms(checkout: Path) -> ModuleType:
+    """The module tests/annotation_forms.py, which writes the same objects as COCO, LabelMe and YOLO."""
+    return _module(checkout / "tests/annotation_forms.py")
+
+
+def _module(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"solov2_edge_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

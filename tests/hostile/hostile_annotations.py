@@ -146,7 +146,6 @@ EDITS: dict[str, Make] = {
 EVALUATED: dict[str, Make] = {
     "two objects of one id": twice("annotations"),
     "an object without an id": without("annotations", "id"),
-    "an object without an area": without("annotations", "area"),
     "an object of area NaN": fields("annotations", area=float("nan")),
     "an object of negative area": fields("annotations", area=-5),
     "an area in words": fields("annotations", area="big"),
@@ -172,11 +171,8 @@ ANNOTATIONS = [
     *(Case(f"annotations for eval with {name}", EVAL, ".", make) for name, make in EVALUATED.items()),
     Case("annotations for eval of 10^6 objects", EVAL, make=million, code=0, right=well),
     Case("annotations for train of 10^6 objects of no category", TRAIN, ".", million),
-    Case(
-        "annotations without a crowd flag",
-        EVAL,
-        make=without("annotations", "iscrowd"),
-        code=0,
-        right=well,
+    *(
+        Case(f"annotations without {what}", EVAL, make=without("annotations", field), code=0, right=well)
+        for what, field in (("a crowd flag", "iscrowd"), ("an area", "area"))
     ),
 ]
