@@ -1,4 +1,4 @@
-"""Pictures in; overlays, one COCO file and LabelMe documents out."""
+"""Pictures in; overlays, one COCO file, LabelMe documents and panoptic maps out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 
 from solov2_edge.coco_classes import COCO_CATEGORY_IDS, COCO_CLASSES
 from solov2_edge.demos.draw import draw_instances
+from solov2_edge.demos.draw_panoptic import draw_panoptic
+from solov2_edge.demos.panoptic_files import PANOPTIC_FILE, PanopticFiles
 from solov2_edge.errors import InputError, SolovEdgeError, require
 from solov2_edge.files import write_aside
 from solov2_edge.runtime.instances import Instances
+from solov2_edge.runtime.panoptic import Panoptic
+from solov2_edge.runtime.panoptic_annotations import encode_ids
 from solov2_edge.runtime.pictures import list_pictures, read_picture
 
 __all__ = [
@@ -46,6 +50,8 @@ class Outputs:
         labels: tags on the overlays.
         scale: magnify overlays by this whole number.
         shown_score: least score drawn and put into LabelMe documents, in [0, 1]; the COCO file keeps every instance.
+        panoptic: in COCO's panoptic form: ``panoptic.json`` for all pictures and a PNG of segment ids for each in the
+            folder ``panoptic``; and ``<picture>.panoptic.jpg`` or ``.png`` to look at, where there are overlays.
     """
 
     overlay: bool = True
@@ -54,6 +60,7 @@ class Outputs:
     labels: bool = True
     scale: int = 1
     shown_score: float = SHOWN_SCORE
+    panoptic: bool = False
 
     def __post_init__(self) -> None:
         require(0 <= self.shown_score <= 1, f"shown_score must lie between 0 and 1, got {self.shown_score!r}")
@@ -124,6 +131,7 @@ def segment_pictures(
     folder: Path,
     outputs: Outputs,
     timings: Callable[[], dict[str, float]] = dict,
+    panoptic: Callable[[NDArray[np.uint8]], Panoptic] | None = None,
 ) -> list[SegmentedPicture]:
     """Segment pictures and write the results; one that cannot be read is reported and the others go on.
 
@@ -133,28 +141,38 @@ def segment_pictures(
         folder: existing folder the results go to.
         outputs: what to write.
         timings: called after each picture for its stage times.
+        panoptic: BGR uint8 (H, W, 3) -> Panoptic, called in place of ``segment`` where panoptic maps are to be written.
 
     Returns:
         One entry per picture, in order.
     """
     names = _Names()
     done: list[SegmentedPicture] = []
-    coco = _CocoFile()
+    coco, maps = _CocoFile(), PanopticFiles(folder)
     for path in pictures:
         try:
             frame = read_picture(path)
         except InputError as error:
             done.append(SegmentedPicture(path, str(error)))
             continue
-        instances = segment(frame)
+        found = panoptic(frame) if outputs.panoptic and panoptic is not None else None
+        instances = segment(frame) if found is None else found.instances
         times = dict(timings())
         shown = instances[instances.scores >= outputs.shown_score]
-        files = _write(path, frame, shown, folder, names.take(path), outputs)
+        name = names.take(path)
+        files = _write(path, frame, shown, folder, name, outputs)
+        if found is not None:
+            files += (write_aside(maps.add(name, _relative(path, folder), found), encode_png(encode_ids(found.ids))),)
+            if outputs.overlay:
+                drawn = draw_panoptic(frame, found, labels=outputs.labels, scale=outputs.scale)
+                files += (_write_overlay(path, folder, f"{name}.panoptic", drawn),)
         coco.add(path, folder, instances)
         height, width = instances.frame_shape
         done.append(SegmentedPicture(path, "", height, width, len(instances), len(shown), times, files))
     if outputs.coco and any(not picture.error for picture in done):
         write_aside(folder / COCO_FILE, json.dumps(coco.document()))
+    if maps.document is not None:
+        write_aside(folder / PANOPTIC_FILE, json.dumps(maps.document))
     return done
 
 
@@ -164,14 +182,18 @@ def _write(
     files = []
     if outputs.overlay:
         overlay = draw_instances(frame, instances, labels=outputs.labels, scale=outputs.scale)
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            files.append(write_aside(folder / f"{name}.overlay.jpg", encode_jpeg(overlay)))
-        else:
-            files.append(write_aside(folder / f"{name}.overlay.png", encode_png(overlay)))
+        files.append(_write_overlay(path, folder, f"{name}.overlay", overlay))
     if outputs.labelme:
         document = instances.to_labelme(_relative(path, folder))
         files.append(write_aside(folder / f"{name}.json", json.dumps(document, indent=1)))
     return tuple(files)
+
+
+def _write_overlay(path: Path, folder: Path, stem: str, overlay: NDArray[np.uint8]) -> Path:
+    """Write a drawn picture as its source ``path`` was stored: lossy or not."""
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        return write_aside(folder / f"{stem}.jpg", encode_jpeg(overlay))
+    return write_aside(folder / f"{stem}.png", encode_png(overlay))
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -186,7 +208,7 @@ class _Names:
     """Output names, each given once whatever the file system thinks of upper and lower case."""
 
     def __init__(self) -> None:
-        self._taken = {Path(COCO_FILE).stem}
+        self._taken = {Path(COCO_FILE).stem, Path(PANOPTIC_FILE).stem}
 
     def take(self, path: Path) -> str:
         name, number = path.stem, 1

@@ -27,7 +27,12 @@ def panoptic_annotation(
     infos: list[dict[str, Any]] = []
     for segment in panoptic.segments:
         box = cv2.boundingRect(panoptic.mask(segment).view(np.uint8))
-        info = {"id": segment.id, "category_id": category_ids[segment.label], "area": segment.area, "iscrowd": 0}
-        info |= {"bbox": [int(side) for side in box]}
+        info: dict[str, Any] = {
+            "id": segment.id,
+            "category_id": category_ids[segment.label],
+            "area": segment.area,
+            "bbox": [int(side) for side in box],
+            "iscrowd": 0,
+        }
         infos.append(info if segment.score is None else {**info, "score": round(segment.score, 5)})
     return {"image_id": image_id, "file_name": file_name, "segments_info": infos}

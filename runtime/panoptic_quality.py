@@ -168,4 +168,5 @@ def _judge(
 
 
 def _quality(row: dict[str, Any]) -> Quality:
-    return Quality(*(100 * float(row[figure]) for figure in ("pq", "sq", "rq")), int(row["n"]))
+    pq, sq, rq = (100 * float(row[figure]) for figure in ("pq", "sq", "rq"))
+    return Quality(pq, sq, rq, int(row["n"]))

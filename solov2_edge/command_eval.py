@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from solov2_edge.annotation_arguments import add_annotation_arguments, class_choice
 from solov2_edge.choices import parse_size, require_positive
-from solov2_edge.command_segment import add_segmenter_arguments, note_interpreter, segmenter_options
+from solov2_edge.command_segment import (
+    add_merging_arguments,
+    add_segmenter_arguments,
+    note_interpreter,
+    segmenter_options,
+)
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import GateError, InputError
 from solov2_edge.opening import is_checkpoint, open_segmenter
@@ -52,11 +57,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         help="run checkpoints at this size, as an artefact of it would (default: the reference's own geometry)",
     )
+    parser.add_argument(
+        "--panoptic",
+        type=Path,
+        metavar="DIR",
+        help="measure panoptic quality (PQ) instead of AP: folder of the PNGs of a COCO panoptic --annotations",
+    )
+    add_merging_arguments(parser)
     add_segmenter_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Evaluate each, one after the other; exit code 3 if one falls too far below the baseline."""
+    if args.panoptic is not None:
+        from solov2_edge.panoptic_command import evaluate_panoptic
+
+        return evaluate_panoptic(args, console)
     if args.max_drop is not None and args.baseline is None:
         raise InputError("--max-drop needs --baseline: name the artefact or checkpoint the drop is counted from")
     if args.max_drop is not None and not args.max_drop >= 0:

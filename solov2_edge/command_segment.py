@@ -1,4 +1,4 @@
-"""``solov2-edge segment``: pictures in; overlays, one COCO file and LabelMe documents out."""
+"""``solov2-edge segment``: pictures in; overlays, one COCO file, LabelMe documents and panoptic maps out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from solov2_edge.opening import INTERPRETED, AnySegmenter, open_segmenter
 __all__ = [
     "add_arguments",
     "add_engine_argument",
+    "add_merging_arguments",
     "add_segmenter_arguments",
     "note_interpreter",
     "run",
@@ -33,6 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-overlay", action="store_true", help="write no overlay pictures")
     parser.add_argument("--no-labelme", action="store_true", help="write no LabelMe documents")
     parser.add_argument("--no-coco", action="store_true", help="write no COCO file")
+    parser.add_argument(
+        "--panoptic",
+        action="store_true",
+        help="of a network with stuff: also write panoptic.json and PNGs of segment ids as COCO has them, and overlays",
+    )
+    add_merging_arguments(parser)
     parser.add_argument("--no-labels", action="store_true", help="draw no tags on the overlays")
     parser.add_argument(
         "--shown-score",
@@ -42,6 +49,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="least score on overlays and in LabelMe documents, 0..1 (default: %(default)s); the COCO file keeps all",
     )
     parser.add_argument("--overlay-scale", type=int, default=1, metavar="N", help="magnify overlays N times")
+
+
+def add_merging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how panoptic maps are merged."""
+    add = parser.add_argument
+    add(
+        "--panoptic-score",
+        type=float,
+        default=0.3,
+        metavar="P",
+        help="least score of a thing in a panoptic map, 0..1 (default: %(default)s)",
+    )
+    add(
+        "--stuff-area",
+        type=int,
+        default=4096,
+        metavar="N",
+        help="least pixels of a stuff segment in a panoptic map (default: %(default)s)",
+    )
 
 
 def add_segmenter_arguments(
@@ -106,6 +132,7 @@ def note_interpreter(segment: AnySegmenter, console: Console) -> None:
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Segment every picture; bad ones are named at the end, with exit code 2."""
     from solov2_edge.demos.image import Outputs, expand_pictures, segment_pictures
+    from solov2_edge.runtime.panoptic import PanopticOptions
 
     require_positive("--overlay-scale", args.overlay_scale)
     if args.overlay_scale > MOST_MAGNIFIED:
@@ -117,15 +144,24 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         not args.no_labels,
         args.overlay_scale,
         args.shown_score,
+        args.panoptic,
     )
-    if not (outputs.overlay or outputs.labelme or outputs.coco):
+    if not (outputs.overlay or outputs.labelme or outputs.coco or outputs.panoptic):
         raise InputError("--no-overlay, --no-labelme and --no-coco together leave nothing to write; drop one of them")
+    merging = PanopticOptions(args.panoptic_score, stuff_area=args.stuff_area)
     pictures = expand_pictures(args.images)
     segment = open_segmenter(args.model, **segmenter_options(args))
     note_interpreter(segment, console)
+    if args.panoptic and not segment.spec.stuff_names:
+        raise InputError(
+            f"{args.model} segments instances only and has no panoptic map; leave --panoptic out, or train a network on "
+            "COCO panoptic annotations: solov2-edge train --panoptic"
+        )
     folder = output_folder(args.output)
     walk = console.track(pictures, len(pictures), "pictures")
-    done = segment_pictures(segment, walk, folder, outputs, lambda: segment.timings)
+    done = segment_pictures(
+        segment, walk, folder, outputs, lambda: segment.timings, lambda frame: segment.panoptic(frame, merging)
+    )
 
     good = [picture for picture in done if not picture.error]
     failed = [picture for picture in done if picture.error]
