@@ -136,7 +136,11 @@ def test_every_format_has_an_exporter_and_a_suffix() -> None:
         (["--precision", "half"], "did you mean fp16?"),
         (["--input-size", "450x768"], "the next is 480x768"),
         (["--name", "a/b"], "--name must be a bare file name"),
-        (["--opset", "0"], "--opset must be at least 1"),
+        (["--opset", "3"], "opset must be 18..22, got 3"),
+        (["--to", "coreml", "--deployment-target", "iOS9"], "one of iOS16, iOS17, iOS18"),
+        (["--decode", "graph", "--max-candidates", "1000000000"], "--max-candidates must be at most 10000"),
+        (["--name", ""], "--name must be a bare file name"),
+        (["--name", "n" * 300], "--name must be at most 180 bytes long, got 300"),
         (["--variant", "nnano"], "nano"),
     ],
 )
