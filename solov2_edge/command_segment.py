@@ -154,8 +154,8 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     note_interpreter(segment, console)
     if args.panoptic and not segment.spec.stuff_names:
         raise InputError(
-            f"{args.model} segments instances only and has no panoptic map; leave --panoptic out, or train a network on "
-            "COCO panoptic annotations: solov2-edge train --panoptic"
+            f"{args.model} segments instances only and has no panoptic map; leave --panoptic out, or train a network "
+            "on COCO panoptic annotations: solov2-edge train --panoptic"
         )
     folder = output_folder(args.output)
     walk = console.track(pictures, len(pictures), "pictures")
