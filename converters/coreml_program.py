@@ -13,9 +13,7 @@ from solov2_edge.converters.coreml_passes import pipeline_for
 from solov2_edge.converters.coreml_toolchain import load_coremltools, quiet
 from solov2_edge.manifest import OUTPUT_NAMES
 
-__all__ = ["TARGETS", "convert_program", "export_program", "program_size"]
-
-TARGETS = ("iOS16", "iOS17", "iOS18")  # and the macOS of the same year: 13, 14, 15
+__all__ = ["convert_program", "export_program", "program_size"]
 
 
 def export_program(network: CoremlNetwork) -> Any:
@@ -43,7 +41,7 @@ def convert_program(
         network: what was exported.
         exported: what :func:`export_program` returned.
         precision: ``"fp32"`` or ``"fp16"``: weights and activations; inputs and outputs are float32 in both.
-        target: one of :data:`TARGETS`.
+        target: one of :data:`solov2_edge.choices.SYSTEMS`.
         passes: compression passes with their options, run after all others.
 
     Returns:

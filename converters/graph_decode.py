@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from solov2_edge.errors import require
+from solov2_edge.decode_choice import check_candidates
 from solov2_edge.manifest import GraphDecode
 from solov2_edge.runtime.quarter_masks import logit_bound
 from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
@@ -44,12 +44,7 @@ class GraphDecoder(nn.Module):
 
     def __init__(self, spec: ModelSpec, decode: GraphDecode) -> None:
         super().__init__()
-        most = spec.num_cells * spec.num_classes
-        require(
-            decode.max_candidates <= most,
-            f"max_candidates must be at most {most}, one for each cell and class of {spec.name}, "
-            f"got {decode.max_candidates}",
-        )
+        check_candidates(decode, spec)
         self.spec, self.decode = spec, decode
         self.bound = float(logit_bound(decode.mask_threshold))
         self.eval()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import solov2_edge
+from solov2_edge.choices import check_system
 from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.coreml_activations import activation_passes, observe_ranges
 from solov2_edge.converters.coreml_compress import COMPRESSED, convolutions, weight_passes
@@ -19,7 +20,7 @@ from solov2_edge.converters.coreml_decode import append_decoder
 from solov2_edge.converters.coreml_gates import check_compression, judge_package, measure_package
 from solov2_edge.converters.coreml_network import CoremlNetwork
 from solov2_edge.converters.coreml_package import describe, rewrite_manifest, save_model
-from solov2_edge.converters.coreml_program import TARGETS, convert_program, export_program, program_size
+from solov2_edge.converters.coreml_program import convert_program, export_program, program_size
 from solov2_edge.converters.coreml_toolchain import coremltools_version
 from solov2_edge.converters.graph_decode import GraphDecoder
 from solov2_edge.converters.probes import Probes
@@ -33,7 +34,6 @@ __all__ = ["PRECISIONS", "export_coreml"]
 
 PRECISIONS = ("fp32", "fp16", *COMPRESSED)
 WEIGHTS_ONLY = tuple(precision for precision in COMPRESSED if precision != "w8a8")
-OLDEST = {"w8a8": "iOS17", "int4": "iOS18"}  # systems that know the operators; the others need the first of TARGETS
 
 
 def export_coreml(
@@ -101,7 +101,7 @@ def export_coreml(
         precision == "w8a8" or calibration is None,
         f"{precision} needs no calibration pictures; leave them out, or convert to w8a8",
     )
-    target = _target(deployment_target, precision)
+    target = check_system(deployment_target, precision)
     contract = InputContract(input_kind, height, width)
     decoder = None if decode is None else GraphDecoder(model.spec, decode)
     network = CoremlNetwork(model, contract)
@@ -135,19 +135,6 @@ def export_coreml(
         replace_folder(package, artefact)
         write_aside(manifest_path(artefact), complete.to_json())
     return complete
-
-
-def _target(asked: str | None, precision: str) -> str:
-    """Return the deployment target; one that is asked for is never raised."""
-    needed = OLDEST.get(precision, TARGETS[0])
-    if asked is None:
-        return needed
-    require(asked in TARGETS, f"the deployment target must be one of {', '.join(TARGETS)}, got {asked!r}")
-    require(
-        TARGETS.index(asked) >= TARGETS.index(needed),
-        f"{precision} needs {needed} or later, got deployment target {asked}; raise it, or choose another precision",
-    )
-    return asked
 
 
 @dataclass(frozen=True, slots=True)

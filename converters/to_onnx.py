@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 import solov2_edge
+from solov2_edge.choices import check_opset
 from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.deform_export import NATIVE_OPSET
 from solov2_edge.converters.graph_decode import GraphDecoder
@@ -35,9 +36,8 @@ from solov2_edge.errors import InputError, require
 from solov2_edge.manifest import DECODED_NAMES, METADATA_KEY, OUTPUT_NAMES, GraphDecode, InputContract, Manifest
 from solov2_edge.model import SOLOv2
 
-__all__ = ["OPSETS", "export_onnx", "onnx_quantisable", "pack"]
+__all__ = ["export_onnx", "onnx_quantisable", "pack"]
 
-OPSETS = range(18, 23)
 DEFAULT_OPSET = 18
 DECODED_PICTURES = 4  # of the calibration set, whose decoding is compared beside the probes'
 PRECISION_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}
@@ -225,7 +225,7 @@ def _prove(
 
 def _opset(asked: int | None, traceable: OnnxTraceable) -> int:
     native_dcn = traceable.lowering == "native" and traceable.deform_convs > 0
-    require(asked is None or asked in OPSETS, f"opset must be {OPSETS[0]}..{OPSETS[-1]}, got {asked!r}")
+    check_opset(asked)
     if native_dcn and asked is not None and asked < NATIVE_OPSET:
         raise InputError(
             f"opset {asked} has no DeformConv, which this network's deformable convolutions become: "

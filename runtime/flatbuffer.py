@@ -15,6 +15,7 @@ from solov2_edge.errors import InputError
 __all__ = ["FlatBuffer"]
 
 IDENTIFIER = slice(4, 8)
+HEAD_BYTES = 8  # the distance to the root table, and the identifier
 MAX_TEXT = 1 << 16  # bytes
 
 
@@ -53,8 +54,15 @@ class FlatBuffer:
         return value
 
     def root(self) -> int:
-        """Return the position of the root table."""
-        return self.follow(0)
+        """Return the position of the root table.
+
+        Raises:
+            InputError: it should lie outside the file, or in the head that names its place.
+        """
+        root = self.follow(0)
+        if root < HEAD_BYTES:
+            raise self._damage(root)
+        return root
 
     def follow(self, at: int) -> int:
         """Return where the unsigned distance at ``at`` leads."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def open_source(
     wanted = {name: value for name, value in (("width", width), ("height", height), ("fps", fps)) if value is not None}
     for name, value in wanted.items():
         require(0 < value < math.inf, f"a camera's {name} is more than 0, got {value:g}")
-    if text.isdecimal() or Path(text).is_char_device() or text.startswith("/dev/video"):
+    if _is_number(text) or Path(text).is_char_device() or text.startswith("/dev/video"):
         from solov2_edge.runtime.source_camera import open_camera
 
         return open_camera(text, width=width, height=height, fps=fps, reopen=reopen)
@@ -121,7 +122,7 @@ def _csi(text: str, wanted: Mapping[str, float], reopen: float, timeout: float) 
     twice = sorted(set(numbers) & set(wanted))
     require(not twice, f"{' and '.join(twice)} is given in {text} and beside it; leave one out")
     sensor = urlsplit(text).netloc or "0"
-    require(sensor.isdecimal(), f"{text}: a CSI camera has a number; expected {CSI_FORM}")
+    require(_is_number(sensor), f"{text}: a CSI camera has a number; expected {CSI_FORM}")
     given = {name: int(value) for name, value in wanted.items()}
     return open_csi(CsiCamera(int(sensor), **numbers, **given), reopen=reopen, timeout=timeout)
 
@@ -133,7 +134,7 @@ def _shapes(text: str) -> Source:
     size = urlsplit(text).netloc
     if size:
         width, _, height = size.partition("x")
-        require(width.isdecimal() and height.isdecimal(), f"{text}: {size} is no size; expected {TEST_FORM}")
+        require(_is_number(width) and _is_number(height), f"{text}: {size} is no size; expected {TEST_FORM}")
         numbers |= {"width": int(width), "height": int(height)}
     return ShapeSource(**numbers)
 
@@ -145,6 +146,18 @@ def _numbers(text: str, kinds: Mapping[str, type], form: str) -> dict[str, Any]:
     good = not parts.path.strip("/") and len(dict(pairs)) == len(pairs) and set(dict(pairs)) <= set(kinds)
     require(good, f"{text} is not understood; expected {form}, each part behind the ? once or not at all")
     try:
-        return {name: kinds[name](value) for name, value in pairs}
+        return {name: _number(kinds[name], value) for name, value in pairs}
     except ValueError:
         raise InputError(f"{text} holds something that is not a number; expected {form}") from None
+
+
+def _number(kind: type, text: str) -> Any:
+    """Return a number; Python's own readers also take other scripts' digits, spaces, and 1_0 for 10."""
+    if not re.fullmatch(r"[-+.0-9A-Za-z]+", text):
+        raise ValueError(text)
+    return kind(text)
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is digits 0 to 9 alone; ``str.isdecimal`` takes other scripts' digits too."""
+    return text.isascii() and text.isdecimal()

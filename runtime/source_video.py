@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
 
+from solov2_edge.runtime.native_stderr import captured_stderr
 from solov2_edge.runtime.source import Mode
 from solov2_edge.runtime.source_capture import Capture, open_capture
 from solov2_edge.runtime.source_connection import ConnectionSource
@@ -15,6 +17,8 @@ __all__ = ["open_network", "open_video"]
 # Frames in a row that may fail before that is taken for the end; trying one takes some microseconds.
 FILE_TRIES = 1000
 STREAM_TRIES = 100
+# What OpenCV's own reader of AVI files writes to stderr of a damaged one; no setting of OpenCV's silences it.
+CHATTER = re.compile(r"Unexpected element\.|\s*$")
 
 
 def open_video(path: Path) -> ConnectionSource:
@@ -27,7 +31,8 @@ def open_video(path: Path) -> ConnectionSource:
     refusal = f"{path} is neither a picture nor a video that OpenCV {cv2.__version__} reads; {cure}"
 
     def connect() -> Capture:
-        return Capture(open_capture(str(path), cv2.CAP_ANY, (), refusal), "", FILE_TRIES)
+        with captured_stderr(CHATTER):
+            return Capture(open_capture(str(path), cv2.CAP_ANY, (), refusal), "", FILE_TRIES)
 
     first = connect()
     return ConnectionSource(str(path), first, connect, mode=Mode.VIDEO, fps=first.fps(), reopen=0, cure=cure)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import difflib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from solov2_edge.choices import MIXABLE
 from solov2_edge.errors import require
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from solov2_edge.converters.calibration import Calibration
     from solov2_edge.converters.mixed_search import MixedSearch
 
-__all__ = ["add_budget_arguments", "check_budget", "describe_quantisation", "mixed_search"]
+__all__ = ["add_budget_arguments", "check_budget", "check_layers", "describe_quantisation", "mixed_search"]
 
 SHOWN = 4  # names of float layers on a line; the manifest has all
 # Keys of a record of mixed precision that its sentences say, or that only machines need.
@@ -88,6 +91,26 @@ def check_budget(args: argparse.Namespace, conversions: Sequence[tuple[str, str]
         require(
             not args.keep_float,
             "--keep-float names the float layers and --max-drop searches for them; leave one of them out",
+        )
+
+
+def check_layers(asked: Collection[str], state: Mapping[str, Tensor]) -> None:
+    """Refuse names under which a network has no weights; which layers can be integer at all shows later, in its graph.
+
+    Raises:
+        InputError: no convolution has such a name; the message has the closest ones.
+    """
+    known = {
+        name.removesuffix(".weight").removesuffix(".conv"): None
+        for name, tensor in state.items()
+        if tensor.ndim == 4 and name.endswith(".weight")
+    }
+    for name in asked:
+        close = difflib.get_close_matches(name, known, n=2) or list(known)[:2]
+        require(
+            name in known,
+            f"--keep-float: no layer is called {name!r}; expected a name that solov2-edge sensitivity prints, such as "
+            f"{' or '.join(close)}",
         )
 
 

@@ -31,6 +31,7 @@ from solov2_edge.zoo import licence_of
 __all__ = ["Checkpoint", "expected_shapes", "load_model", "read_checkpoint", "save_checkpoint"]
 
 _COUNTER = "num_batches_tracked"
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 # A running variance may leave float16's range and its small values its precision; both are a few kilobytes.
 _ALWAYS_FLOAT32 = ("running_mean", "running_var")
 
@@ -171,6 +172,11 @@ def _load_state(contents: Contents, size: int) -> dict[str, Tensor]:
     require(total <= size, f"it declares {total} weights in {size} bytes; the file is damaged")
     state = {}
     for name, tensor in contents.tensors.items():
+        require(
+            tensor.dtype in _FLOATS,
+            f"the tensor {name} holds {tensor.dtype} numbers, expected one of {', '.join(_FLOATS)}; rounded weights "
+            "are no weights to convert: save the network's own",
+        )
         state[name] = tensor.load().to(torch.float32)
         _require_finite(name, state[name], "")
     return state

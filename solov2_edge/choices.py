@@ -12,7 +12,12 @@ from solov2_edge.spec import ModelSpec
 __all__ = [
     "CALIBRATED",
     "MIXABLE",
+    "NEEDED_SYSTEM",
+    "OPSETS",
+    "SYSTEMS",
     "TARGETS",
+    "check_opset",
+    "check_system",
     "default_size",
     "parse_formats",
     "parse_precisions",
@@ -28,6 +33,10 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "coreml": ("fp32", "fp16", "int8", "palette6", "palette4", "int4", "w8a8"),
     "ncnn": ("fp32", "fp16"),
 }
+OPSETS = range(18, 23)  # of ONNX
+SYSTEMS = ("iOS16", "iOS17", "iOS18")  # Core ML's deployment targets, and the macOS of the same year: 13, 14, 15
+# Core ML precisions whose operators an older system does not know.
+NEEDED_SYSTEM = {"w8a8": "iOS17", "int4": "iOS18"}
 # What needs calibration pictures: wherever activations are integers of a fixed scale.
 CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
 # Where single layers can stay float.
@@ -112,7 +121,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         InputError: not H x W, or not multiples of 32; the message names the nearest size that is.
     """
-    found = re.fullmatch(r"(\d{1,5})(?:[xX×](\d{1,5}))?", text.strip())  # noqa: RUF001 - people paste the real sign
+    found = re.fullmatch(r"([0-9]{1,5})(?:[xX×]([0-9]{1,5}))?", text.strip())  # noqa: RUF001 - people paste the real sign
     if not found:
         raise InputError(f"--input-size must be HEIGHTxWIDTH in pixels such as 448x768, got {text!r}")
     height, width = int(found.group(1)), int(found.group(2) or found.group(1))
@@ -140,3 +149,25 @@ def _multiple_of_32(value: int) -> int:
 def require_positive(option: str, value: int | None) -> None:
     """Refuse counts below one, with the option's name."""
     require(value is None or value >= 1, f"{option} must be at least 1, got {value}")
+
+
+def check_opset(asked: int | None) -> None:
+    """Refuse an ONNX opset that is not written."""
+    require(asked is None or asked in OPSETS, f"opset must be {OPSETS[0]}..{OPSETS[-1]}, got {asked!r}")
+
+
+def check_system(asked: str | None, precision: str) -> str:
+    """Return the oldest system a Core ML package of this precision is for; one that is asked for is never raised.
+
+    Raises:
+        InputError: an unknown system, or one that does not know the precision's operators.
+    """
+    needed = NEEDED_SYSTEM.get(precision, SYSTEMS[0])
+    if asked is None:
+        return needed
+    require(asked in SYSTEMS, f"the deployment target must be one of {', '.join(SYSTEMS)}, got {asked!r}")
+    require(
+        SYSTEMS.index(asked) >= SYSTEMS.index(needed),
+        f"{precision} needs {needed} or later, got deployment target {asked}; raise it, or choose another precision",
+    )
+    return asked

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from solov2_edge import __version__
@@ -74,8 +74,23 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
+def _plain(kind: Callable[[str], Any]) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        if not re.fullmatch(r"[-+.0-9A-Za-z]+", text):
+            raise ValueError(text)
+        return kind(text)
+
+    return read
+
+
 class _Parser(argparse.ArgumentParser):
-    """Turns a usage error into one sentence with a hint, instead of a usage dump."""
+    """Turns a usage error into one sentence with a hint, instead of a usage dump; numbers are of plain digits."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Python's own readers also take 1_0 for 10, and other scripts' digits.
+        self.register("type", int, _plain(int))
+        self.register("type", float, _plain(float))
 
     def error(self, message: str) -> NoReturn:
         found = re.match(r"unrecognized arguments: (\S+)", message)

@@ -113,7 +113,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _frame_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,5})[xX](\d{1,5})", text.strip())
+    found = re.fullmatch(r"([0-9]{1,5})[xX]([0-9]{1,5})", text.strip())
     size = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
     require(min(size) > 0, f"--frame-size must be HEIGHTxWIDTH in pixels such as 1080x1920, got {text!r}")
     return size

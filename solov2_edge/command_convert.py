@@ -7,21 +7,22 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solov2_edge.budget import add_budget_arguments, check_budget, describe_quantisation, mixed_search
+from solov2_edge.budget import add_budget_arguments, check_budget, check_layers, describe_quantisation, mixed_search
 from solov2_edge.choices import (
     MIXABLE,
     TARGETS,
+    check_opset,
+    check_system,
     default_size,
     parse_formats,
     parse_precisions,
     parse_size,
-    require_positive,
     size_text,
 )
 from solov2_edge.console import CommandResult, Console
-from solov2_edge.conversions import Conversion, exporter, options_for, plan
-from solov2_edge.decode_choice import add_decode_arguments, decode_of
-from solov2_edge.errors import InputError, require
+from solov2_edge.conversions import Conversion, exporter, file_stem, options_for, plan
+from solov2_edge.decode_choice import add_decode_arguments, check_candidates, decode_of
+from solov2_edge.errors import require
 from solov2_edge.files import output_folder
 from solov2_edge.manifest import Manifest
 
@@ -84,14 +85,15 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     formats = parse_formats(args.to)
     precisions = parse_precisions(args.precision, formats)
     size = parse_size(args.input_size) if args.input_size is not None else None
-    require_positive("--opset", args.opset)
-    name = args.name or args.checkpoint.stem
-    if Path(name).name != name:
-        raise InputError(f"--name must be a bare file name, got {name!r}; the folder goes to --output")
+    check_opset(args.opset)
     require(args.checkpoint.exists(), f"{args.checkpoint}: no such checkpoint")
+    name = file_stem(args.name, args.checkpoint)
     decode = decode_of(args, formats)
     conversions = plan(formats, precisions, args.output, name, args.target, decoded=decode is not None)
     own = options_for(conversions, vars(args))
+    for conversion in conversions:
+        if conversion.format == "coreml":
+            check_system(args.deployment_target, conversion.precision)
     check_budget(args, [(conversion.format, conversion.precision) for conversion in conversions])
     calibration = _calibration(conversions, args)
     layers = _float_layers(args, calibration, console)
@@ -101,6 +103,9 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     # A toolchain that is missing is told now, not after the first formats have been written.
     exporters = {format_: exporter(format_) for format_ in formats}
     model, checkpoint = load_model(args.checkpoint, args.variant)
+    if decode is not None:
+        check_candidates(decode, checkpoint.spec)
+    check_layers(args.keep_float or (), checkpoint.state)
     height, width = size or default_size(checkpoint.spec)
     console.log(
         f"{args.checkpoint.name}: {checkpoint.spec.name}, {checkpoint.spec.num_classes} classes, {checkpoint.family}"

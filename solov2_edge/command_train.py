@@ -163,7 +163,10 @@ def _evaluator(args: argparse.Namespace, size: tuple[int, int]) -> Any:
     if args.val_annotations is None:
         return None
     from solov2_edge.reference import reference_from_model
+    from solov2_edge.runtime.annotations import read_annotations
     from solov2_edge.runtime.evaluate import evaluate
+
+    read_annotations(args.val_annotations)  # a file that cannot be used is told of now, not after the first epochs
 
     def measure(model: SOLOv2) -> dict[str, float]:
         segment = reference_from_model(model, input_size=size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from solov2_edge.choices import CALIBRATED
 from solov2_edge.errors import require
 from solov2_edge.manifest import Manifest
 
-__all__ = ["SUFFIXES", "Conversion", "exporter", "options_for", "plan"]
+__all__ = ["SUFFIXES", "Conversion", "exporter", "file_stem", "options_for", "plan"]
 
 SUFFIXES = {"onnx": ".onnx", "tflite": ".tflite", "coreml": ".mlpackage", "ncnn": ".ncnn"}
 EXPORTERS = {
@@ -28,6 +29,10 @@ OWN_OPTIONS = {
     "target": ("--for", "onnx"),
     "deployment_target": ("--deployment-target", "coreml"),
 }
+
+
+# Of a name, so that the longest file made of it, its manifest while it is written aside, stays below 255 bytes.
+MAX_NAME_BYTES = 180
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,24 @@ def plan(
             word += "-decoded" if decoded else ""
             made.append(Conversion(format_, precision, folder / f"{name}.{word}{SUFFIXES[format_]}"))
     return tuple(made)
+
+
+def file_stem(name: str | None, checkpoint: Path) -> str:
+    """Return what the files' names begin with: ``name`` where it was given, else the checkpoint's own.
+
+    Raises:
+        InputError: it is empty, a path, or too long for a file's name.
+    """
+    stem = checkpoint.stem if name is None else name
+    require(
+        Path(stem).name == stem != "",
+        f"--name must be a bare file name, got {stem[:80]!r}; the folder goes to --output",
+    )
+    size = len(os.fsencode(stem))
+    whose = "the checkpoint's name" if name is None else "--name"
+    cure = "; give --name" if name is None else ""
+    require(size <= MAX_NAME_BYTES, f"{whose} must be at most {MAX_NAME_BYTES} bytes long, got {size}{cure}")
+    return stem
 
 
 def options_for(conversions: Sequence[Conversion], given: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,11 +10,13 @@ from typing import Any
 from solov2_edge.choices import require_positive
 from solov2_edge.errors import require
 from solov2_edge.manifest import GraphDecode
+from solov2_edge.spec import ModelSpec
 
-__all__ = ["DECODABLE", "add_decode_arguments", "decode_of"]
+__all__ = ["DECODABLE", "add_decode_arguments", "check_candidates", "decode_of"]
 
 DECODABLE = ("onnx", "tflite", "coreml")
 OWN = GraphDecode()
+MAX_CANDIDATES = 10_000  # a graph compares every pair: 10^8 of them take 400 MB
 # keyword of GraphDecode -> (argparse type, metavar, help)
 BAKED: dict[str, tuple[Any, str, str]] = {
     "max_candidates": (int, "K", "candidates the graph has room for; the time it takes grows with K squared"),
@@ -68,10 +70,25 @@ def decode_of(args: argparse.Namespace, formats: Iterable[str]) -> GraphDecode |
         )
     for name in ("max_candidates", "max_instances"):
         require_positive(_option(name), given.get(name))
+    most = given.get("max_candidates", 0)
+    require(
+        most <= MAX_CANDIDATES,
+        f"--max-candidates must be at most {MAX_CANDIDATES}, since time and memory grow with its square, got {most}",
+    )
     # Fewer candidates than rows would leave rows that nothing can fill.
     if "max_instances" not in given:
         given["max_instances"] = min(OWN.max_instances, given.get("max_candidates", OWN.max_candidates))
     return GraphDecode(**given)
+
+
+def check_candidates(decode: GraphDecode, spec: ModelSpec) -> None:
+    """Refuse room for more candidates than a network has cells times classes."""
+    most = spec.num_cells * spec.num_classes
+    require(
+        decode.max_candidates <= most,
+        f"max_candidates must be at most {most}, one for each cell and class of {spec.name}, "
+        f"got {decode.max_candidates}",
+    )
 
 
 def _option(name: str) -> str:
