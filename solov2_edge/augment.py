@@ -7,6 +7,7 @@ many workers there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ from solov2_edge.errors import require
 
 __all__ = [
     "AugmentOptions",
+    "Moves",
     "PlacedMask",
     "Window",
     "augment_colour",
+    "draw_moves",
     "flip_and_turn",
     "place_mask",
     "scale_and_crop",
@@ -52,18 +55,48 @@ class AugmentOptions:
             require(0 <= value <= 1, f"{name} must be in [0, 1], got {value!r}")
 
 
+class Moves(NamedTuple):
+    """How a picture is moved: mirrored left-right, then top-bottom, then turned counterclockwise by quarters."""
+
+    mirrored: bool = False
+    upside_down: bool = False
+    quarter_turns: int = 0
+
+    def of_array(self, array: Picture, rows: int) -> Picture:
+        """Move an array whose axes ``rows`` and ``rows + 1`` are height and width."""
+        if self.mirrored:
+            array = np.flip(array, rows + 1)
+        if self.upside_down:
+            array = np.flip(array, rows)
+        return np.ascontiguousarray(np.rot90(array, self.quarter_turns, axes=(rows, rows + 1)))
+
+    def of_boxes(self, boxes: NDArray[np.float32], height: int, width: int) -> NDArray[np.float32]:
+        """Move boxes (n, 4) xyxy of a picture ``height`` x ``width`` that is moved alike."""
+        x1, y1, x2, y2 = boxes.T
+        if self.mirrored:
+            x1, x2 = width - x2, width - x1
+        if self.upside_down:
+            y1, y2 = height - y2, height - y1
+        for _ in range(self.quarter_turns):
+            x1, y1, x2, y2 = y1, width - x2, y2, width - x1
+            height, width = width, height
+        return np.stack([x1, y1, x2, y2], axis=1)
+
+
+def draw_moves(options: AugmentOptions, rng: np.random.Generator) -> Moves:
+    """Draw how a picture is moved."""
+    mirrored = options.flip and rng.random() < 0.5
+    if not options.turns:
+        return Moves(bool(mirrored))
+    return Moves(bool(mirrored), bool(rng.random() < 0.5), int(rng.integers(4)))
+
+
 def flip_and_turn(
     picture: Picture, masks: Picture, options: AugmentOptions, rng: np.random.Generator
 ) -> tuple[Picture, Picture]:
     """Mirror and turn a picture (H, W, 3) and its masks (n, H, W) alike."""
-    if options.flip and rng.random() < 0.5:
-        picture, masks = picture[:, ::-1], masks[:, :, ::-1]
-    if options.turns:
-        if rng.random() < 0.5:
-            picture, masks = picture[::-1], masks[:, ::-1]
-        quarter_turns = int(rng.integers(4))
-        picture, masks = np.rot90(picture, quarter_turns), np.rot90(masks, quarter_turns, axes=(1, 2))
-    return np.ascontiguousarray(picture), np.ascontiguousarray(masks)
+    moves = draw_moves(options, rng)
+    return moves.of_array(picture, 0), moves.of_array(masks, 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from solov2_edge.choices import parse_size
 from solov2_edge.console import CommandResult, Console
-from solov2_edge.errors import InputError, require
+from solov2_edge.errors import InputError, SolovEdgeError, require
 from solov2_edge.qat_command import add_qat_arguments, calibration_of, imitation, integer_options
 from solov2_edge.spec import ModelSpec
+from solov2_edge.train_arguments import add_choice_arguments, options_of
 
 if TYPE_CHECKING:
+    from solov2_edge.checkpoint import Checkpoint
+    from solov2_edge.distributed import World
     from solov2_edge.model import SOLOv2
+    from solov2_edge.train_options import TrainOptions
 
 __all__ = ["add_arguments", "run"]
-
-Number = TypeVar("Number", int, float)
-
-
-class _Usual(NamedTuple):
-    """Defaults that depend on where a run starts; ``rate`` is a factor on the peak learning rate."""
-
-    epochs: int
-    warmup_steps: int
-    rate: float
-
-
-LONG = _Usual(100, 300, 1.0)  # from scratch
-SHORT = _Usual(5, 20, 0.05)  # of trained weights that only have to get used to rounding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,122 +33,130 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--variant", default="nano", help="network, for example nano or light-448-r18 (default: %(default)s)")
     add("-o", "--output", required=True, type=Path, help="run folder")
     add("--init", type=Path, help="checkpoint to start from; a class layer of another size starts fresh")
+    add("--backbone-weights", metavar="FILE", help="ResNet weights to start from: torchvision's file, or timm:resnet18")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
-    add("--input-size", default="448x448", help="H x W in multiples of 32 (default: %(default)s)")
-    add("--epochs", type=int, help="(default: 100, with --qat 5)")
-    add("--batch-size", type=int, default=8)
-    add("--optimizer", default="adamw", choices=("adamw", "sgd"))
-    add(
-        "--learning-rate",
-        type=float,
-        help="peak rate (default: 0.002 for adamw, 0.01 * batch / 16 for sgd; with --qat a twentieth)",
-    )
-    add("--weight-decay", type=float, help="(default: 0.05 for adamw, 0.0001 for sgd)")
-    add("--schedule", default="cosine", choices=("cosine", "steps"))
-    add("--warmup-steps", type=int, help="(default: 300, with --qat 20)")
-    add("--precision", default="fp32", choices=("fp32", "bf16"))
-    add("--scale", type=float, nargs=2, default=(0.8, 1.25), metavar=("LOW", "HIGH"), help="scale jitter")
-    add("--turns", action="store_true", help="also turn by quarters: for pictures with no upright direction")
-    add("--colour", type=float, default=0.5, help="strength of colour changes, 0 to 1 (default: %(default)s)")
-    add("--copy-paste", type=float, default=0.0, metavar="P", help="share of pictures that get objects of another")
-    add("--mask-target", default="coverage", choices=("coverage", "reference"))
-    add("--workers", type=int, default=0, help="processes that prepare pictures (default: %(default)s)")
-    add("--evaluate-every", type=int, default=10, help="epochs between evaluations (default: %(default)s)")
-    add("--keep-every", type=int, default=1, help="epochs between states to resume from (default: %(default)s)")
-    add("--seed", type=int, default=0)
     add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
+    add("--tensorboard", action="store_true", help="also write TensorBoard's event files into the run folder")
+    add_choice_arguments(parser)
     add_qat_arguments(parser)
 
 
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Train as asked; the run folder holds state, log, curves, last and best checkpoint.
 
+    Under ``torchrun`` every process comes here. Process 0 speaks for all; another one does when it alone has failed.
+
     Raises:
         InputError: annotations, pictures, options or the state to resume from cannot be used.
+        SystemExit: this is not process 0, and what it has to say process 0 says.
     """
-    from solov2_edge.augment import AugmentOptions
+    from solov2_edge.distributed import joined, place
+
+    world = place()
+    if world.leads:
+        job = _job(args, console, world)
+        with joined(world):
+            return job()
+    try:
+        job = _job(args, Console(json_mode=True, quiet=True), world)
+    except SolovEdgeError as error:
+        raise SystemExit(error.exit_code) from error
+    with joined(world):
+        job()
+    raise SystemExit(0)
+
+
+def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[], CommandResult]:
+    """Check what was given and return the training that was asked for."""
     from solov2_edge.checkpoint import read_checkpoint
     from solov2_edge.data import read_coco
-    from solov2_edge.train import train
-    from solov2_edge.train_options import TrainOptions
+    from solov2_edge.train import Watch, train
     from solov2_edge.variants import variant
 
-    size = parse_size(args.input_size)
     calibration = calibration_of(args)
     checkpoint = None if args.init is None else read_checkpoint(args.init)
-    usual = SHORT if args.qat else LONG
-    sgd = args.optimizer == "sgd"
-    options = TrainOptions(
-        epochs=_either(args.epochs, usual.epochs),
-        batch_size=args.batch_size,
-        input_size=size,
-        optimizer=args.optimizer,
-        learning_rate=_either(args.learning_rate, usual.rate * (0.01 * args.batch_size / 16 if sgd else 2e-3)),
-        weight_decay=_either(args.weight_decay, 1e-4 if sgd else 0.05),
-        schedule=args.schedule,
-        warmup_steps=_either(args.warmup_steps, usual.warmup_steps),
-        precision=args.precision,
-        workers=args.workers,
-        evaluate_every=args.evaluate_every,
-        keep_every=args.keep_every,
-        seed=args.seed,
-        mask_target=args.mask_target,
-        integers=None if calibration is None or checkpoint is None else integer_options(args, checkpoint, calibration),
-        augment=AugmentOptions(
-            turns=args.turns, scale=tuple(args.scale), colour=args.colour, copy_paste=args.copy_paste
-        ),
-    )
+    integers = None if calibration is None or checkpoint is None else integer_options(args, checkpoint, calibration)
+    options = options_of(args, variant(args.variant), world.size, integers)
     require(
         args.val_annotations is not None or args.val_images is None,
         "--val-images without --val-annotations; give both or neither",
     )
     pictures = read_coco(args.annotations, args.images)
-    spec = variant(args.variant, pictures.class_names)
-    # The network learns one input size; its reference geometry must lead there too.
-    spec = replace(spec, resize_box=(min(size), max(size)))
-    start: dict[str, Any] = {"initial": None if checkpoint is None else _initial(checkpoint, spec)}
-    if args.output.exists() and not args.resume and (args.output / "state.pt").exists():
+    spec = _spec(variant(args.variant, pictures.class_names), options)
+    resumes = args.resume and (args.output / "state.pt").exists()
+    start: dict[str, Any] = {"initial": _initial(args, checkpoint, spec, options, resumes=resumes)}
+    if not args.resume and (args.output / "state.pt").exists():
         raise InputError(f"{args.output} already holds a run; add --resume to continue it or give another -o")
-    counts = f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes"
-    console.log(f"{counts}, {spec.name} at {size[0]}x{size[1]}")
+    size = options.input_size
+    shown = f"short sides {' '.join(map(str, options.short_sides))}" if size is None else f"{size[0]}x{size[1]}"
+    console.log(f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes, {spec.name} at {shown}")
     if calibration is not None and checkpoint is not None:
         start = imitation(checkpoint, spec, options, calibration, console)
-    result = train(
-        pictures,
-        spec,
-        args.output,
-        options,
-        **start,
-        evaluate=_evaluator(args, size),
-        resume=args.resume,
-        licence=args.licence,
-        track=console.track,
-        log=console.log,
+    evaluate = _evaluator(args, size)
+    watch = Watch(console.track, console.note, console.log, args.tensorboard)
+
+    def job() -> CommandResult:
+        result = train(
+            pictures,
+            spec,
+            args.output,
+            options,
+            **start,
+            evaluate=evaluate,
+            resume=args.resume,
+            licence=args.licence,
+            watch=watch,
+            world=world,
+        )
+        best = result.folder / ("best.safetensors" if result.best_ap is not None else "last.safetensors")
+        ap = "" if result.best_ap is None else f" (AP {result.best_ap})"
+        console.say(f"trained {result.epochs} epochs: {best}{ap}")
+        log = str(result.folder / "log.csv")
+        return CommandResult({"checkpoint": str(best), "epochs": result.epochs, "ap": result.best_ap, "log": log})
+
+    return job
+
+
+def _spec(spec: ModelSpec, options: TrainOptions) -> ModelSpec:
+    """Return the spec with the sizes it is trained at: its reference geometry must lead there too."""
+    if options.input_size is None:
+        return replace(spec, train_short_sides=options.short_sides)
+    return replace(spec, resize_box=(min(options.input_size), max(options.input_size)))
+
+
+def _initial(
+    args: argparse.Namespace, checkpoint: Checkpoint | None, spec: ModelSpec, options: TrainOptions, *, resumes: bool
+) -> dict[str, Any] | None:
+    """Return the weights to start from: a checkpoint's, a classifier's for the backbone, or none."""
+    from solov2_edge.backbone_weights import read_backbone
+
+    require(
+        checkpoint is None or args.backbone_weights is None,
+        "--init brings a backbone already; leave --backbone-weights out",
     )
-    best = result.folder / ("best.safetensors" if result.best_ap is not None else "last.safetensors")
-    ap = "" if result.best_ap is None else f" (AP {result.best_ap})"
-    console.say(f"trained {result.epochs} epochs: {best}{ap}")
-    return CommandResult(
-        {"checkpoint": str(best), "epochs": result.epochs, "ap": result.best_ap, "log": str(result.folder / "log.csv")}
+    if checkpoint is not None:
+        return _of_checkpoint(checkpoint, spec)
+    if args.backbone_weights is not None:
+        return read_backbone(args.backbone_weights, spec)
+    require(
+        resumes or not (options.frozen_stages or options.norm_eval),
+        f"recipe {args.recipe} freezes parts of the backbone, which are random without weights; give "
+        "--backbone-weights or --init, or train all of it: --frozen-stages 0 --no-norm-eval",
     )
+    return None
 
 
-def _either(value: Number | None, default: Number) -> Number:
-    return default if value is None else value
-
-
-def _initial(checkpoint: Any, spec: ModelSpec) -> dict[str, Any]:
+def _of_checkpoint(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
     """Return the checkpoint's tensors if its body is the spec's; the class layer may differ."""
     ours, theirs = (replace(s, name="-", class_names=("-",), resize_box=(1, 1)) for s in (spec, checkpoint.spec))
     require(
         replace(ours, scale_ranges=theirs.scale_ranges, train_short_sides=theirs.train_short_sides) == theirs,
         f"{checkpoint.path} is a {checkpoint.spec.name}, the run trains {spec.name}; give the matching --variant",
     )
-    state: dict[str, Any] = checkpoint.state
-    return state
+    return checkpoint.state
 
 
-def _evaluator(args: argparse.Namespace, size: tuple[int, int]) -> Any:
+def _evaluator(args: argparse.Namespace, size: tuple[int, int] | None) -> Any:
     """Return the function that measures a model on the validation pictures, or None if there are none."""
     if args.val_annotations is None:
         return None

@@ -43,6 +43,7 @@ class Console:
     def __init__(self, *, json_mode: bool = False, quiet: bool = False) -> None:
         self.json_mode = json_mode
         self.quiet = quiet
+        self._bar: Any = None
 
     def log(self, text: str) -> None:
         """Write a line about the work to stderr, unless quiet."""
@@ -83,7 +84,17 @@ class Console:
             return
         from tqdm import tqdm
 
-        yield from tqdm(items, total=total, desc=label, file=sys.stderr, leave=False)
+        with tqdm(items, total=total, desc=label, file=sys.stderr, leave=False) as bar:
+            self._bar = bar
+            try:
+                yield from bar
+            finally:
+                self._bar = None
+
+    def note(self, text: str) -> None:
+        """Show a few words beside the bar of :meth:`track`, if one is drawn."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
 
     @contextmanager
     def counter(self, label: str) -> Iterator[Callable[[int, int], None]]:

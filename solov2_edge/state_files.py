@@ -23,7 +23,7 @@ from solov2_edge.stored import PickledFile, StoredTensor
 from solov2_edge.torch_files import open_pickled
 from solov2_edge.training_meta import TrainingMeta, training_meta
 
-__all__ = ["LICENCE_KEY", "SPEC_KEY", "Contents", "read_contents"]
+__all__ = ["LICENCE_KEY", "SPEC_KEY", "Contents", "open_tensors", "read_contents"]
 
 SPEC_KEY = "solov2_edge.spec"
 LICENCE_KEY = "licence"
@@ -68,6 +68,21 @@ def read_contents(
         meta = training_meta(pickled.root)
         facts = {"weights": entry, **(meta.facts or {})}
         yield _recognised(found, meta, variant, class_names, facts)
+
+
+@contextmanager
+def open_tensors(path: Path, kind: str) -> Iterator[dict[str, StoredTensor]]:
+    """Open the tensors of a file of the given kind while the context lasts, under the names they have there.
+
+    Raises:
+        InputError: truncated, damaged or without tensors.
+    """
+    if kind == "safetensors":
+        with _safetensors(path) as (stored, _):
+            yield stored
+        return
+    with open_pickled(path, kind) as pickled:
+        yield _select(pickled)[1]
 
 
 def _recognised(

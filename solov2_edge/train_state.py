@@ -19,11 +19,11 @@ from solov2_edge.train_options import TrainOptions
 __all__ = ["LOG_COLUMNS", "load_state", "read_log", "save_state", "write_log"]
 
 LOG_COLUMNS = (
-    *("epoch", "step", "learning_rate", "loss", "mask_loss", "class_loss", "gradient_norm"),
+    *("epoch", "step", "learning_rate", "loss", "mask_loss", "class_loss", "semantic_loss", "gradient_norm"),
     *("pictures_per_second", "seconds", "ap", "ap50", "ap75"),
 )
 # Two runs whose options differ elsewhere are still the same run: these change speed or reporting only.
-FREE_OPTIONS = ("workers", "evaluate_every", "keep_every")
+FREE_OPTIONS = ("workers", "evaluate_every", "keep_every", "state_every", "compile")
 
 
 def save_state(path: Path, state: Mapping[str, Any], spec: ModelSpec, options: TrainOptions) -> None:
@@ -50,7 +50,8 @@ def load_state(path: Path, spec: ModelSpec, options: TrainOptions) -> dict[str, 
         ModelSpec.from_dict(state["spec"]) == spec,
         f"{path} was made for another network or other classes; resume with the same data and --variant",
     )
-    ours, theirs = asdict(options), dict(state["options"])
+    # What an earlier version did not ask about was as the defaults have it.
+    ours, theirs = asdict(options), asdict(TrainOptions()) | dict(state["options"])
     different = [k for k in ours if k not in FREE_OPTIONS and _plain(ours[k]) != _plain(theirs.get(k))]
     require(
         not different,

@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from solov2_edge.checkpoint import read_checkpoint
-from solov2_edge.data import CocoPictures, read_coco
+from solov2_edge.data import CocoPictures, read_pictures
 from solov2_edge.errors import InputError, SolovEdgeError
 from solov2_edge.spec import ModelSpec
-from solov2_edge.train import train
+from solov2_edge.train import Watch, train
 from solov2_edge.train_options import TrainOptions, learning_rate_factor
 from solov2_edge.train_state import LOG_COLUMNS
 
@@ -33,7 +33,7 @@ def discs(write_discs: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def pictures(discs: Path) -> CocoPictures:
-    return read_coco(discs, discs.parent)
+    return read_pictures(discs, discs.parent)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,8 @@ def whole(pictures: CocoPictures, spec: ModelSpec, tmp_path_factory: pytest.Temp
 
 
 def test_a_run_leaves_state_log_last_and_best(whole: Path) -> None:
-    assert sorted(p.name for p in whole.iterdir()) == ["best.safetensors", "last.safetensors", "log.csv", "state.pt"]
+    left = ["best.safetensors", "curves.png", "last.safetensors", "log.csv", "state.pt"]
+    assert sorted(p.name for p in whole.iterdir()) == left
     with (whole / "log.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0]) == LOG_COLUMNS
@@ -101,7 +102,7 @@ def test_a_resumed_run_equals_one_that_was_not_killed(
             yield item
 
     with pytest.raises(Killed):
-        train(pictures, spec, tmp_path, replace(OPTIONS, keep_every=keep_every), track=dying)
+        train(pictures, spec, tmp_path, replace(OPTIONS, keep_every=keep_every), watch=Watch(track=dying))
     assert torch.load(tmp_path / "state.pt", weights_only=True)["epoch"] == kept
     result = train(pictures, spec, tmp_path, OPTIONS, resume=True)
     assert result.epochs == 4
