@@ -50,10 +50,11 @@ def describe(model: Any, manifest: Manifest, target: str) -> Any:
         "tensor": f"normalised picture, float32 1 x 3 x {size}, channels {network.channel_order}",
     }
     spec.description.input[0].shortDescription = descriptions[contract.kind]
+    side = network.kernel_size
     outputs = (
         f"class probabilities before points NMS, {network.num_cells} cells x {network.num_classes} classes",
-        f"dynamic 1x1 kernels, {network.num_cells} cells x {network.mask_channels}",
-        f"mask features, {network.mask_channels} x {contract.height // 4} x {contract.width // 4}",
+        f"dynamic {side}x{side} kernels, {network.num_cells} cells x {network.kernel_length}",
+        f"mask features, {network.feature_channels} x {contract.height // 4} x {contract.width // 4}",
     )
     by_name: Mapping[str, str] = dict(zip(manifest.outputs, outputs, strict=True))
     for output in spec.description.output:

@@ -135,8 +135,8 @@ def _made_up(spec: ModelSpec, geometry: Geometry) -> Iterator[RawOutputs]:
     if spec.mask_channels >= DISC_CHANNELS:
         for count in PLANTED:
             yield planted_outputs(spec, geometry, min(count, spec.num_cells // 8))
-    shape = (spec.mask_channels, geometry.input_height // 4, geometry.input_width // 4)
-    few = rng.standard_normal((3, spec.mask_channels), np.float32)  # masks, so that most are exact duplicates
+    shape = (spec.feature_channels, geometry.input_height // 4, geometry.input_width // 4)
+    few = rng.standard_normal((3, spec.kernel_length), np.float32)  # masks, so that most are exact duplicates
     for share in (0.02, 1.0):
         tied = rng.choice(np.array(TIED_SCORES, np.float32), (spec.num_cells, spec.num_classes))
         tied *= rng.random(tied.shape) < share

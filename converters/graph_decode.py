@@ -54,8 +54,8 @@ class GraphDecoder(nn.Module):
 
         Args:
             class_scores: (cells, classes) float32 in [0, 1], before points NMS.
-            kernels: (cells, E) float32.
-            mask_features: (E, h, w) float32.
+            kernels: (cells, E) float32; 9 E for 3x3 kernels.
+            mask_features: (E, h, w) float32; 5 E where each level has its own.
 
         Returns:
             scores (n,) float32, falling, 0 in unused rows; labels (n,) int32; mask logits (n, h, w) float32.
@@ -64,7 +64,7 @@ class GraphDecoder(nn.Module):
         class_score, place = torch.topk(self._candidates(class_scores), self.decode.max_candidates)
         cells = (place // self.spec.num_classes).to(torch.int32)
         labels = (place - cells * self.spec.num_classes).to(torch.int32)
-        logits = self.rows(kernels, cells) @ mask_features.flatten(1)
+        logits = self._logits(self.rows(kernels, cells), cells, mask_features)
         binary = (logits > self.bound).float()
         area = binary.sum(1)
         large = torch.logical_and(class_score > 0, area > self.smallest(cells))
@@ -105,6 +105,23 @@ class GraphDecoder(nn.Module):
                 area = area + (cells >= first).float() * float(stride - last)
             first, last = first + grid * grid, stride
         return area
+
+    def _logits(self, kernels: Tensor, cells: Tensor, mask_features: Tensor) -> Tensor:
+        """Return the mask logits (k, h * w) of kernels (k, L) that belong to ``cells`` (k,)."""
+        if self.spec.mask_features == "separate":
+            # The features of all levels follow one another; a kernel is 0 outside its own level's.
+            places, first = [], 0
+            for grid in self.spec.grids:
+                own = torch.logical_and(cells >= first, cells < first + grid * grid).float()
+                places.append(kernels * own[:, None])
+                first += grid * grid
+            kernels = torch.cat(places, 1)
+        if self.spec.kernel_size == 1:
+            return kernels @ mask_features.flatten(1)
+        height, width = mask_features.shape[1:]
+        around = functional.pad(mask_features, (1, 1, 1, 1))
+        taps = [around[:, y : y + height, x : x + width] for y in range(3) for x in range(3)]
+        return kernels @ torch.stack(taps, 1).flatten(0, 1).flatten(1)
 
     def _candidates(self, class_scores: Tensor) -> Tensor:
         """Return (cells * classes,) scores, 0 where there is no candidate."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from solov2_edge.errors import GateError
+from solov2_edge.errors import GateError, InputError
 
 __all__ = ["ACTIVATION", "Layer", "Parameter", "Weight", "layers_of"]
 
@@ -95,7 +95,12 @@ def _convolution(node: NodeProto, attributes: dict[str, Any], constants: Mapping
     place = 3 if deformable else 2
     bias = constants[names[place]] if len(names) > place and names[place] else None
     groups, offsets = attributes.get("group", 1), attributes.get("offset_group", 1)
-    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or offsets != 1 or (deformable and groups != 1):
+    if deformable and groups != 1:
+        raise InputError(
+            f"ncnn has no deformable convolution in {groups} groups, which this network's backbone needs; convert it "
+            "to onnx, tflite or coreml"
+        )
+    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET" or offsets != 1:
         raise GateError(f"ncnn is not written for the attributes of {node.name}; nothing was written")
     top, left, bottom, right = attributes["pads"]
     strides, dilations = attributes["strides"], attributes.get("dilations", [1, 1])

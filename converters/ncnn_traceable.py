@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from solov2_edge.converters.traceable import Traceable
-from solov2_edge.layers import resize
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.session import RawOutputs
 
@@ -71,16 +70,11 @@ class NcnnTraceable(Traceable):
             image: (1, 3, H, W) float32: RGB in 0..255, or normalised where the contract says tensor.
 
         Returns:
-            of the five levels, finest first, (1, C + 2, S, S) features and coordinates; then the (1, E, H/4, W/4)
-            mask features.
+            of the five levels, finest first, (1, C + 2, S, S) features and coordinates (C without coordinates); then
+            the (1, E, H/4, W/4) mask features.
         """
         pyramid = self.network.neck(self.network.backbone(self.normalise(image)))
-        p2, p3, p4, p5, p6 = pyramid
-        levels = (functional.avg_pool2d(p2, 2), p3, p4, p5, resize(p6, p5.shape[-2], p5.shape[-1]))
-        placed = [
-            torch.cat([resize(level, grid, grid), self.get_buffer(f"coordinates{number}")], dim=1)
-            for number, (level, grid) in enumerate(zip(levels, self.spec.grids, strict=True))
-        ]
+        placed = [self.placed(grid_map, number) for number, grid_map in enumerate(self.grid_maps(pyramid))]
         return *placed, self._mask_features(pyramid)
 
 
@@ -101,7 +95,7 @@ class NcnnHead(nn.Module):
         """Run the head at one level.
 
         Args:
-            level: (1, C + 2, S, S) features and coordinates.
+            level: (1, C + 2, S, S) features and coordinates, (1, C, S, S) without coordinates.
 
         Returns:
             class scores (1, classes, S, S) in [0, 1] before points NMS, and kernels (1, E, S, S).

@@ -160,7 +160,8 @@ def _trace(traceable: NcnnTraceable) -> tuple[ModelProto, ModelProto]:
     spec, contract = traceable.spec, traceable.contract
     levels = [f"{LEVEL}{number}" for number in range(len(spec.grids))]
     picture = torch.zeros(1, 3, contract.height, contract.width)
-    level = torch.zeros(1, spec.pyramid_width + 2, spec.grids[0], spec.grids[0])
+    channels = spec.pyramid_width + 2 * spec.kernel_coordinates
+    level = torch.zeros(1, channels, spec.grids[0], spec.grids[0])
     *raw, features = OUTPUT_NAMES
     return (
         trace_onnx(traceable, [picture], [contract.name], [*levels, features], OPSET),

@@ -83,8 +83,12 @@ class Traceable(nn.Module):
         sizes = [(height // s, width // s) for s in (8, 8, 16, 32, 32)]  # of the level maps, before the grid resize
         for level, (size, grid) in enumerate(zip(sizes, self.spec.grids, strict=True)):
             # Bilinear resizing treats every channel alone, so the coordinates can be resized here, once and for all.
-            self.register_buffer(f"coordinates{level}", resize(_coordinates(*size), grid, grid))
-        self.register_buffer("mask_coordinates", _coordinates(height // 32, width // 32))
+            if self.spec.kernel_coordinates:
+                self.register_buffer(f"coordinates{level}", resize(_coordinates(*size), grid, grid))
+            if self.spec.feature_coordinates and self.spec.mask_features == "separate":
+                self.register_buffer(f"mask_coordinates{level}", _coordinates(*size))
+        if self.spec.feature_coordinates and self.spec.mask_features == "unified":
+            self.register_buffer("mask_coordinates", _coordinates(height // 32, width // 32))
         self.eval()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,13 +136,9 @@ class Traceable(nn.Module):
     def _head(self, pyramid: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return class scores (cells, classes) and kernels (cells, E) of P2..P6, as the model's head does."""
         head = self.network.mask_head
-        p2, p3, p4, p5, p6 = pyramid
-        # The mean of 2x2 blocks is what bilinear resizing by a half computes, and engines pool faster than they resize.
-        levels = (functional.avg_pool2d(p2, 2), p3, p4, p5, resize(p6, p5.shape[-2], p5.shape[-1]))
         logits, kernels = [], []
-        for number, (level, grid) in enumerate(zip(levels, self.spec.grids, strict=True)):
-            class_x = resize(level, grid, grid)
-            kernel_x = torch.cat([class_x, self.get_buffer(f"coordinates{number}")], dim=1)
+        for number, class_x in enumerate(self.grid_maps(pyramid)):
+            kernel_x = self.placed(class_x, number)
             for convolution in head.kernel_convs:
                 kernel_x = convolution(kernel_x)
             for convolution in head.cls_convs:
@@ -147,6 +147,16 @@ class Traceable(nn.Module):
             logits.append(head.conv_cls(class_x))
         return self.cells(logits).sigmoid(), self.cells(kernels)
 
+    def grid_maps(self, pyramid: tuple[Tensor, ...]) -> list[Tensor]:
+        """Return the five (1, C, S, S) maps the towers start from, finest first."""
+        return [resize(level, grid, grid) for level, grid in zip(_levels(pyramid), self.spec.grids, strict=True)]
+
+    def placed(self, grid_map: Tensor, number: int) -> Tensor:
+        """Return what the kernel tower takes at level ``number``: the grid's map, with coordinates if the spec asks."""
+        if not self.spec.kernel_coordinates:
+            return grid_map
+        return torch.cat([grid_map, self.get_buffer(f"coordinates{number}")], dim=1)
+
     def _mask_features(self, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Return the (1, E, H / 4, W / 4) mask features of P2..P5, with constant coordinates on P5.
 
@@ -154,8 +164,11 @@ class Traceable(nn.Module):
         first and resized once.
         """
         branch = self.network.mask_head.mask_feature_head
+        if self.spec.mask_features == "separate":
+            return self._separate_features(pyramid)
         p2, p3, p4, p5 = pyramid[:4]
-        p5 = torch.cat([p5, self.get_buffer("mask_coordinates")], dim=1)
+        if self.spec.feature_coordinates:
+            p5 = torch.cat([p5, self.get_buffer("mask_coordinates")], dim=1)
         levels = []
         for steps, x in zip(branch.convs_all_levels, (p2, p3, p4, p5), strict=True):
             for step, convolution in enumerate(steps.children()):
@@ -167,6 +180,26 @@ class Traceable(nn.Module):
         total = coarse[0] + coarse[1] + coarse[2]
         features: Tensor = branch.conv_pred(fine + resize(total, *fine.shape[-2:]))
         return features
+
+    def _separate_features(self, pyramid: tuple[Tensor, ...]) -> Tensor:
+        """Return the (1, 5 E, H / 4, W / 4) mask features of the five levels, one after the other."""
+        branch = self.network.mask_head.mask_feature_head
+        features = []
+        for number, x in enumerate(_levels(pyramid)):
+            if self.spec.feature_coordinates:
+                x = torch.cat([x, self.get_buffer(f"mask_coordinates{number}")], dim=1)
+            for convolution in branch.convs:
+                x = convolution(x)
+            x = branch.conv_pred(resize(x, x.shape[-2] * 2, x.shape[-1] * 2))
+            features.append(resize(x, self.contract.height // 4, self.contract.width // 4))
+        return torch.cat(features, dim=1)
+
+
+def _levels(pyramid: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the maps of the head's five levels, of P2..P6."""
+    p2, p3, p4, p5, p6 = pyramid
+    # The mean of 2x2 blocks is what bilinear resizing by a half computes, and engines pool faster than they resize.
+    return functional.avg_pool2d(p2, 2), p3, p4, p5, resize(p6, p5.shape[-2], p5.shape[-1])
 
 
 def _coordinates(height: int, width: int) -> Tensor:

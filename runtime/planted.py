@@ -51,14 +51,18 @@ def planted_outputs(spec: ModelSpec, geometry: Geometry, count: int, *, score: f
     )
     copies = min(COPIES, len(cells) // max(count, 1) - 1)
     scores = np.zeros((spec.num_cells, spec.num_classes), np.float32)
-    kernels = np.zeros((spec.num_cells, spec.mask_channels), np.float32)
+    kernels = np.zeros((spec.num_cells, spec.kernel_length), np.float32)
+    taps = spec.kernel_size**2
+    # Of a 3x3 kernel, the middle tap alone; separate mask features are the same at every level.
+    places = np.arange(DISC_CHANNELS) * taps + taps // 2
     discs = _disc_kernels(geometry, count)
     labels = np.arange(count) % spec.num_classes
     for turn in range(1 + copies):
         chosen = cells[turn * count : (turn + 1) * count]
         scores[chosen, labels] = score if turn == 0 else COPY_SCORE * score
-        kernels[chosen, :DISC_CHANNELS] = discs
-    return RawOutputs(scores, kernels, _mask_features(spec.mask_channels, geometry))
+        kernels[chosen[:, None], places] = discs
+    features = _mask_features(spec.mask_channels, geometry)
+    return RawOutputs(scores, kernels, np.tile(features, (spec.feature_channels // spec.mask_channels, 1, 1)))
 
 
 def _cells_apart(grids: tuple[int, ...]) -> NDArray[np.int64]:

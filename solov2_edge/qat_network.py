@@ -16,6 +16,7 @@ from torch.nn import functional
 from solov2_edge.backbone import BasicBlock, Bottleneck
 from solov2_edge.converters.scale import Scale
 from solov2_edge.deform import DeformConv2d, deform_conv2d, split_offset
+from solov2_edge.errors import require
 from solov2_edge.fake_quant import fold_norm, round_activation, round_bias, round_weight
 from solov2_edge.layers import ConvNormReLU, append_coordinates, resize
 from solov2_edge.model import HeadOutputs, SOLOv2
@@ -48,6 +49,11 @@ class RoundedSOLOv2(SOLOv2):
     """
 
     def __init__(self, spec: ModelSpec, rules: Rules) -> None:
+        require(
+            spec.mask_features == "unified",
+            f"8-bit rounding is imitated for unified mask features, and {spec.name} has separate ones; "
+            "train it without --qat",
+        )
         super().__init__(spec)
         self.rules = rules
         self.scales: dict[str, Scale] = {}
@@ -76,13 +82,15 @@ class RoundedSOLOv2(SOLOv2):
         """Round what a convolution gives, where that is done."""
         return self._round(f"{place}.result", x).values if self.rules.results else x
 
-    def _multiply(self, x: Rounded, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
+    def _multiply(
+        self, x: Rounded, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int = 1
+    ) -> Tensor:
         """Convolve with a rounded weight (O, C, k, k) and, where it joins integer sums, a rounded bias (O,)."""
         if self.watch is None:
             if bias is not None and not self.rules.symmetric:
                 bias = round_bias(bias, weight, x.step)
             weight = round_weight(weight)
-        return functional.conv2d(x.values, weight, bias, stride, padding)
+        return functional.conv2d(x.values, weight, bias, stride, padding, groups=groups)
 
     def _convolve(self, x: Rounded, conv: nn.Module, norm: nn.Module | None = None) -> Tensor:
         """Convolve, with the batch norm folded in; deformable convolutions in float."""
@@ -92,10 +100,11 @@ class RoundedSOLOv2(SOLOv2):
             weight, bias = fold_norm(weight, norm)
         if isinstance(conv, DeformConv2d):
             offset, modulation = split_offset(conv.conv_offset(x.values), conv.flavour)
-            out = deform_conv2d(x.values, offset, weight, conv.stride, conv.padding, modulation)
+            out = deform_conv2d(x.values, offset, weight, conv.stride, conv.padding, modulation, conv.groups)
             return out if bias is None else out + bias.view(1, -1, 1, 1)
         assert isinstance(conv, nn.Conv2d)  # there is no third kind
-        return self._multiply(x, weight, conv.bias if bias is None else bias, conv.stride[0], int(conv.padding[0]))
+        bias = conv.bias if bias is None else bias
+        return self._multiply(x, weight, bias, conv.stride[0], int(conv.padding[0]), conv.groups)
 
     def _backbone(self, images: Tensor) -> list[Rounded]:
         """Return C2..C5."""
@@ -165,7 +174,8 @@ class RoundedSOLOv2(SOLOv2):
     def _cells(self, number: int, level: Tensor) -> tuple[Tensor, Tensor]:
         """Return class logits (n, classes, S, S) and kernels (n, E, S, S) of one level."""
         head, grid = self.mask_head, self.spec.grids[number]
-        coordinates = resize(append_coordinates(level[:1, :0]), grid, grid)
+        placed = self.spec.kernel_coordinates
+        coordinates = resize(append_coordinates(level[:1, :0]), grid, grid) if placed else None
         level = resize(level, grid, grid)
         results = []
         for tower, extra, last in (("cls_convs", None, "conv_cls"), ("kernel_convs", coordinates, "conv_kernel")):
@@ -198,9 +208,10 @@ class RoundedSOLOv2(SOLOv2):
     def _mask_features(self, pyramid: list[Rounded]) -> Tensor:
         """Return mask features (n, E, H / 4, W / 4); levels are added before the last, common resizing."""
         branch, name = self.mask_head.mask_feature_head, "mask_head.mask_feature_head"
+        placed = self.spec.feature_coordinates
         results = []
         for level, start in enumerate(pyramid):
-            coordinates = append_coordinates(start.values[:1, :0]) if level == 3 else None
+            coordinates = append_coordinates(start.values[:1, :0]) if placed and level == 3 else None
             first, *others = branch.convs_all_levels[level].children()
             x = self._normed(f"{name}.{level}.0", start, first, coordinates)
             for step, module in enumerate(others, start=1):

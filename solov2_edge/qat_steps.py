@@ -15,8 +15,9 @@ from solov2_edge.qat_network import RoundedSOLOv2
 __all__ = ["weights_on_steps"]
 
 FIRST = "backbone.conv1"
-# Convolutions whose last two input channels are coordinates, which stay float and set no step.
-WITH_COORDINATES = ("mask_head.kernel_convs.0.conv", "mask_head.mask_feature_head.convs_all_levels.3.conv0.conv")
+# Convolutions whose last two input channels are coordinates, if any are; these stay float and set no step.
+KERNEL_FIRST = "mask_head.kernel_convs.0.conv"
+FEATURE_FIRST = "mask_head.mask_feature_head.convs_all_levels.3.conv0.conv"
 
 
 def weights_on_steps(network: RoundedSOLOv2) -> dict[str, Tensor]:
@@ -27,6 +28,7 @@ def weights_on_steps(network: RoundedSOLOv2) -> dict[str, Tensor]:
     """
     state = {name: value.detach().clone() for name, value in network.state_dict().items()}
     modules = dict(network.named_modules())
+    places = {KERNEL_FIRST: network.spec.kernel_coordinates, FEATURE_FIRST: network.spec.feature_coordinates}
     for name, conv in modules.items():
         floating = name.endswith("conv_offset") or (name == FIRST and not network.rules.first)
         if not isinstance(conv, nn.Conv2d) or floating:
@@ -34,7 +36,7 @@ def weights_on_steps(network: RoundedSOLOv2) -> dict[str, Tensor]:
         factor = _factor(conv.weight, modules.get(_norm_of(name)))
         if name == FIRST:  # its steps are of weights for pixels
             factor = factor / factor.new_tensor(network.spec.std).view(1, 3, 1, 1)
-        integer = slice(0, conv.weight.shape[1] - 2 * (name in WITH_COORDINATES))
+        integer = slice(0, conv.weight.shape[1] - 2 * places.get(name, False))
         exact = conv.weight.detach()[:, integer]
         moved = round_weight((exact * factor).float()).double() / factor
         state[f"{name}.weight"][:, integer] = torch.where(factor == 0, exact, moved).to(conv.weight.dtype)
