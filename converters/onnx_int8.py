@@ -27,8 +27,8 @@ from solov2_edge.converters.value_ranges import ValueCounts
 __all__ = ["Int8Builder", "int8_builder", "judge_int8"]
 
 # target -> how many of the first layers stay float. Pictures of faint contrast are wiped out by 8 bits that a zero in
-# the middle shares out over all pixel values; for CPUs the first layer takes the pixels as they are.
-FLOAT_FIRST = {"cpu": 0, "tensorrt": 1}
+# the middle shares out over all pixel values; uint8 of any zero keeps them, all but or exactly.
+FLOAT_FIRST = {"cpu": 0, "tensorrt": 1, "openvino": 0}
 EVERY = 4  # every so many-th calibration picture is what weights are rounded by
 STEM_BOUND = "fp16"  # precision whose bound holds for a picture surrounded by whole pixel values
 
@@ -40,7 +40,7 @@ class Int8Builder:
     Attributes:
         prepared: the float32 graph in the form of the target.
         counts: of its values.
-        target: ``"cpu"`` or ``"tensorrt"``.
+        target: one of :data:`~solov2_edge.converters.onnx_quantise.ENGINES`.
         layers: that can be kept float, in the order they run; those that always are do not count.
         islands: layers that always are float.
         weights: by name, on the steps they are rounded to; see :mod:`solov2_edge.converters.weight_rounding`.

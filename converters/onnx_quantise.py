@@ -1,4 +1,4 @@
-"""A float32 ONNX graph to 8 bits, for ONNX Runtime on CPUs or for TensorRT."""
+"""A float32 ONNX graph to 8 bits, for ONNX Runtime on CPUs, for TensorRT or for OpenVINO."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from solov2_edge.errors import require
 __all__ = ["ENGINES", "FORMS", "LAST_FORMS", "METHOD_FOR", "count_for", "finish", "prepare", "quantise"]
 
 # target -> how ranges are cut; chosen on pictures that calibration did not see: docs/onnx-int8.md
-METHOD_FOR = {"cpu": "mse", "tensorrt": "mean-minmax"}
+METHOD_FOR = {"cpu": "mse", "tensorrt": "mean-minmax", "openvino": "mse"}
 # target -> rewritings of the float32 graph. All are exact up to rounding but the stem's, whose picture is surrounded
-# by whole pixel values.
+# by whole pixel values. OpenVINO lays out maps, pools and normalises by itself and only pays for them: docs/openvino.md
 FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
     "cpu": (
         average_by_convolution,
@@ -43,11 +43,13 @@ FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
         stem_by_pixel_groups,
     ),
     "tensorrt": (),
+    "openvino": (),
 }
 # target -> rewritings of the 8-bit graph, exact up to a step in a few values per thousand.
 LAST_FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
     "cpu": (large_norms_by_sums, norms_into_rounding, few_outputs_by_taps),
     "tensorrt": (),
+    "openvino": (),
 }
 ENGINES = tuple(FORMS)
 
@@ -80,7 +82,7 @@ def quantise(
         prepared: from :func:`prepare` for the same target.
         counts: from :func:`count_for`.
         target: ``"cpu"``: uint8 activations and int8 weights, for ONNX Runtime on CPUs with 8-bit dot products.
-            ``"tensorrt"``: int8 both, symmetric.
+            ``"tensorrt"``: int8 both, symmetric. ``"openvino"``: uint8 and int8 as for CPUs.
         keep_float: layers that stay float, out of :func:`~solov2_edge.converters.onnx_islands.layer_names`.
         method: how ranges are cut from the counts, one of :data:`~solov2_edge.converters.value_ranges.METHODS`;
             default: by :data:`METHOD_FOR`.
@@ -92,7 +94,7 @@ def quantise(
     require(target in ENGINES, f"the target must be one of {', '.join(ENGINES)}, got {target!r}")
     method = method or METHOD_FOR[target]
     require(method in METHODS, f"the calibration method must be one of {', '.join(METHODS)}, got {method!r}")
-    plan = make_plan(Graph(prepared), keep_float, outputs=target == "cpu")
+    plan = make_plan(Graph(prepared), keep_float, outputs=target != "tensorrt")
     scales: dict[str, Scale] = {}
     for name in plan.values:
         source = plan.same_as.get(name, name)

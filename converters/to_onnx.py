@@ -80,7 +80,7 @@ def export_onnx(
         dcn: deformable convolutions as ``"native"`` (DeformConv) or ``"lowered"`` (portable operators).
         calibration: pictures to take the ranges of ``"int8"`` from; no other precision takes any.
         target: who runs an ``"int8"`` file: ``"cpu"``, ONNX Runtime on processors with 8-bit dot products (uint8
-            activations), or ``"tensorrt"`` (int8, symmetric).
+            activations), ``"tensorrt"`` (int8, symmetric) or ``"openvino"`` (uint8 activations, nothing rewritten).
         keep_float: layers of an ``"int8"`` file that stay float, by the names of
             :func:`~solov2_edge.converters.onnx_islands.layer_names`.
         choose: decides which layers stay float once the network is calibrated, in place of ``keep_float``; see

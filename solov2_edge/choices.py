@@ -11,6 +11,7 @@ from solov2_edge.spec import ModelSpec
 
 __all__ = [
     "CALIBRATED",
+    "INT8_ENGINES",
     "MIXABLE",
     "NEEDED_SYSTEM",
     "OPSETS",
@@ -39,6 +40,8 @@ SYSTEMS = ("iOS16", "iOS17", "iOS18")  # Core ML's deployment targets, and the m
 NEEDED_SYSTEM = {"w8a8": "iOS17", "int4": "iOS18"}
 # What needs calibration pictures: wherever activations are integers of a fixed scale.
 CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
+# Who runs an 8-bit ONNX file, each in a form of its own, the default first -> how people call it.
+INT8_ENGINES = {"cpu": "CPUs", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
 # Where single layers can stay float.
 MIXABLE = {("onnx", "int8"), ("tflite", "int8")}
 FORMAT_ALIASES = {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from solov2_edge.budget import add_budget_arguments, check_budget, check_layers, describe_quantisation, mixed_search
 from solov2_edge.choices import (
+    INT8_ENGINES,
     MIXABLE,
     TARGETS,
     check_opset,
@@ -66,8 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="target",
-        choices=("cpu", "tensorrt"),
-        help="onnx int8: for ONNX Runtime on CPUs (default), or the symmetric form TensorRT wants",
+        choices=tuple(INT8_ENGINES),
+        help="onnx int8: for ONNX Runtime on CPUs (default), the symmetric form TensorRT wants, or the plain one that "
+        "OpenVINO runs fastest",
     )
     add_budget_arguments(parser)
     parser.add_argument("--opset", type=int, metavar="N", help="onnx: opset; default: the oldest that can say it")

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solov2_edge.choices import default_size, parse_size, require_positive, size_text
+from solov2_edge.choices import INT8_ENGINES, default_size, parse_size, require_positive, size_text
 from solov2_edge.console import CommandResult, Console, json_ready
 from solov2_edge.conversions import plan
 from solov2_edge.errors import require
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--for",
         dest="target",
-        choices=("cpu", "tensorrt"),
-        help="onnx: for ONNX Runtime on CPUs (default), or the symmetric form TensorRT wants",
+        choices=tuple(INT8_ENGINES),
+        help="onnx: the form for ONNX Runtime on CPUs (default), for TensorRT or for OpenVINO",
     )
     parser.add_argument("--calibrate", type=Path, required=True, metavar="DIR", help="calibration pictures")
     parser.add_argument("--allow-small", action="store_true", help="calibrate with fewer than 32 pictures")
@@ -164,7 +164,8 @@ def _ap(document: dict[str, Any]) -> str:
 
 
 def _said(document: dict[str, Any]) -> str:
-    target = "ONNX int8 for TensorRT" if document.get("target") == "tensorrt" else TITLES[document["format"]]
+    engine = document.get("target")
+    target = TITLES[document["format"]] if engine is None else f"ONNX int8 for {INT8_ENGINES[engine]}"
     size = size_text(document["input"]["height"], document["input"]["width"])
     said = f"{target}, {document['engine']}, {size}; noise of the outputs before NMS on {document['compared']} pictures"
     if document["annotations"] is None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from solov2_edge.choices import CALIBRATED
+from solov2_edge.choices import CALIBRATED, INT8_ENGINES
 from solov2_edge.errors import require
 from solov2_edge.manifest import Manifest
 
@@ -66,13 +66,14 @@ def plan(
 ) -> tuple[Conversion, ...]:
     """Return every precision in every format, named ``NAME.<precision>.<suffix>``.
 
-    An integer ONNX file for TensorRT is another file than that for CPUs: ``NAME.int8-tensorrt.onnx``. So is one that
-    decodes inside its graph: ``NAME.fp32-decoded.onnx``.
+    An integer ONNX file for TensorRT or OpenVINO is another file than that for ONNX Runtime on CPUs:
+    ``NAME.int8-tensorrt.onnx``. So is one that decodes inside its graph: ``NAME.fp32-decoded.onnx``.
     """
     made = []
     for format_ in formats:
         for precision in precisions:
-            word = f"{precision}-tensorrt" if _targeted(format_, precision) and target == "tensorrt" else precision
+            own = target not in (None, next(iter(INT8_ENGINES))) and _targeted(format_, precision)
+            word = f"{precision}-{target}" if own else precision
             word += "-decoded" if decoded else ""
             made.append(Conversion(format_, precision, folder / f"{name}.{word}{SUFFIXES[format_]}"))
     return tuple(made)

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from solov2_edge.choices import size_text
+from solov2_edge.choices import INT8_ENGINES, size_text
 from solov2_edge.demos.compare import panels_of
 from solov2_edge.demos.conversion_data import (
     ConversionReport,
@@ -59,7 +59,8 @@ def conversion_report(data: Mapping[str, Any], folder: Path) -> ConversionReport
 def file_title(file: Mapping[str, Any]) -> str:
     """Return format and precision, and the engine where the file's name says that it is for another one."""
     title = f"{TITLES[file['format']]} {file['precision']}"
-    return f"{title} for TensorRT" if "-tensorrt." in file["name"] else title
+    engine = next((said for name, said in INT8_ENGINES.items() if f".int8-{name}." in file["name"]), None)
+    return title if engine is None else f"{title} for {engine}"
 
 
 def _figure(value: float, ends: Sequence[float] | None) -> Figure:

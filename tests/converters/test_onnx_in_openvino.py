@@ -126,14 +126,19 @@ def test_an_integer_convolution_it_cannot_read_is_one_sentence(graphs, plain, tm
 
 
 @pytest.fixture(scope="module")
-def integers(plain, tmp_path_factory):
-    """The small network in 8 bits, its normalisations written as those of large maps are."""
+def calibration(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     drawn = drawn_frame(160, 224)
     for number in range(32):
         y, x = 3 * number, 4 * number
         cv2.imwrite(str(folder / f"{number:02}.png"), drawn[y : y + 64, x : x + 96])
-    given = {"precision": "int8", "calibration": read_calibration(folder)}
+    return read_calibration(folder)
+
+
+@pytest.fixture(scope="module")
+def integers(plain, calibration, tmp_path_factory):
+    """The small network in 8 bits, its normalisations written as those of large maps are."""
+    given = {"precision": "int8", "calibration": calibration}
     path = tmp_path_factory.mktemp("int8") / "small.int8.onnx"
     with pytest.MonkeyPatch.context() as patch:
         _, *others = onnx_quantise.LAST_FORMS["cpu"]
@@ -152,6 +157,16 @@ def test_an_8_bit_file_is_as_near_to_float32_as_in_onnxruntime(integers, plain):
         ours, theirs = (noise(each.raw(frame), exact.raw(frame)) for each in (here, there))
     for name, (error, _) in ours.items():
         assert error < 2 * theirs[name][0], name  # two engines round differently, neither further from float32
+
+
+def test_the_8_bit_file_for_openvino_computes_the_same_in_both_engines(plain, calibration, frame, tmp_path):
+    path = tmp_path / "small.int8-openvino.onnx"
+    options = {"precision": "int8", "calibration": calibration, "target": "openvino"}
+    export_onnx(plain.model, path, height=64, width=96, **options)
+    with load(path, engine="openvino", threads=1) as here, load(path) as there, load(plain.path) as exact:
+        ours, theirs = (noise(each.raw(frame), exact.raw(frame)) for each in (here, there))
+    for name, (error, signal) in ours.items():
+        assert 0 < error < min(2 * theirs[name][0], 0.05 * signal), name
 
 
 def test_a_file_that_decodes_in_its_graph(plain, tmp_path):

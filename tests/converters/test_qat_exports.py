@@ -124,4 +124,6 @@ def test_every_rounding_of_the_file_has_its_place_in_the_network(target, export)
 
 
 def test_methods_and_targets_are_the_exporters():
-    assert {name: rules.method for name, rules in RULES.items()} == onnx_quantise.METHOD_FOR
+    """OpenVINO's form has none of its own: it rounds as that for CPUs does, the picture apart."""
+    methods = {"openvino": RULES["cpu"].method, **{name: rules.method for name, rules in RULES.items()}}
+    assert methods == onnx_quantise.METHOD_FOR

@@ -104,14 +104,15 @@ def test_float_layers_reach_int8_and_no_other_precision(
     assert len(calls) == 4
 
 
-def test_the_file_for_tensorrt_has_a_name_of_its_own(
-    tmp_path: Path, weights: str, calls: Calls, checkout: Path
+@pytest.mark.parametrize("engine", ["tensorrt", "openvino"])
+def test_the_file_for_another_engine_has_a_name_of_its_own(
+    engine: str, tmp_path: Path, weights: str, calls: Calls, checkout: Path
 ) -> None:
     pictures = str(checkout / "solov2_edge" / "assets" / "calibration")
-    options = ["--precision", "fp32", "int8", "--for", "tensorrt", "--calibrate", pictures, "--input-size", "64x64"]
+    options = ["--precision", "fp32", "int8", "--for", engine, "--calibrate", pictures, "--input-size", "64x64"]
     assert main(["convert", weights, "-o", str(tmp_path), *options, "--quiet"]) == 0
-    assert [call["path"].name for call in calls] == ["mine.fp32.onnx", "mine.int8-tensorrt.onnx"]
-    assert [call.get("target") for call in calls] == [None, "tensorrt"]
+    assert [call["path"].name for call in calls] == ["mine.fp32.onnx", f"mine.int8-{engine}.onnx"]
+    assert [call.get("target") for call in calls] == [None, engine]
 
 
 def test_every_format_has_an_exporter_and_a_suffix() -> None:
