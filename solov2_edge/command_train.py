@@ -1,4 +1,4 @@
-"""``solov2-edge train``: anyone's COCO json in, a checkpoint out."""
+"""``solov2-edge train``: anyone's annotated pictures in, a checkpoint out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from solov2_edge.errors import InputError, SolovEdgeError, require
 from solov2_edge.qat_command import add_qat_arguments, calibration_of, imitation, integer_options
 from solov2_edge.spec import ModelSpec
 from solov2_edge.train_arguments import add_choice_arguments, options_of
+from solov2_edge.training_data import add_data_arguments, open_training, open_validation
 
 if TYPE_CHECKING:
     from solov2_edge.checkpoint import Checkpoint
@@ -26,13 +27,10 @@ __all__ = ["add_arguments", "run"]
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; the defaults train a few hundred pictures from scratch."""
     add = parser.add_argument
-    add("--annotations", required=True, type=Path, help="COCO json of the training pictures")
-    add("--images", required=True, type=Path, help="folder of the training pictures")
-    add("--val-annotations", type=Path, help="COCO json to measure mask AP on")
-    add("--val-images", type=Path, help="folder of its pictures (default: --images)")
+    add_data_arguments(parser)
     add("--variant", default="nano", help="network, for example nano or light-448-r18 (default: %(default)s)")
     add("-o", "--output", required=True, type=Path, help="run folder")
-    add("--init", type=Path, help="checkpoint to start from; a class layer of another size starts fresh")
+    add("--init", type=Path, help="checkpoint to start from; the class layer of other classes starts fresh")
     add("--backbone-weights", metavar="FILE", help="ResNet weights to start from: torchvision's file, or timm:resnet18")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
     add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
@@ -69,7 +67,6 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[], CommandResult]:
     """Check what was given and return the training that was asked for."""
     from solov2_edge.checkpoint import read_checkpoint
-    from solov2_edge.data import read_coco
     from solov2_edge.train import Watch, train
     from solov2_edge.variants import variant
 
@@ -77,11 +74,8 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
     checkpoint = None if args.init is None else read_checkpoint(args.init)
     integers = None if calibration is None or checkpoint is None else integer_options(args, checkpoint, calibration)
     options = options_of(args, variant(args.variant), world.size, integers)
-    require(
-        args.val_annotations is not None or args.val_images is None,
-        "--val-images without --val-annotations; give both or neither",
-    )
-    pictures = read_coco(args.annotations, args.images)
+    evaluate = _evaluator(args, options.input_size)
+    pictures = open_training(args, options.workers, console)
     spec = _spec(variant(args.variant, pictures.class_names), options)
     resumes = args.resume and (args.output / "state.pt").exists()
     start: dict[str, Any] = {"initial": _initial(args, checkpoint, spec, options, resumes=resumes)}
@@ -92,7 +86,6 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
     console.log(f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes, {spec.name} at {shown}")
     if calibration is not None and checkpoint is not None:
         start = imitation(checkpoint, spec, options, calibration, console)
-    evaluate = _evaluator(args, size)
     watch = Watch(console.track, console.note, console.log, args.tensorboard)
 
     def job() -> CommandResult:
@@ -153,22 +146,24 @@ def _of_checkpoint(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
         replace(ours, scale_ranges=theirs.scale_ranges, train_short_sides=theirs.train_short_sides) == theirs,
         f"{checkpoint.path} is a {checkpoint.spec.name}, the run trains {spec.name}; give the matching --variant",
     )
-    return checkpoint.state
+    if spec.class_names == checkpoint.spec.class_names:
+        return checkpoint.state
+    # Rows of as many other classes would fit, and start every one of these as something else.
+    return {name: tensor for name, tensor in checkpoint.state.items() if ".conv_cls." not in name}
 
 
 def _evaluator(args: argparse.Namespace, size: tuple[int, int] | None) -> Any:
     """Return the function that measures a model on the validation pictures, or None if there are none."""
-    if args.val_annotations is None:
+    validation = open_validation(args)
+    if validation is None:
         return None
+    annotations, images, choice = validation
     from solov2_edge.reference import reference_from_model
-    from solov2_edge.runtime.annotations import read_annotations
     from solov2_edge.runtime.evaluate import evaluate
-
-    read_annotations(args.val_annotations)  # a file that cannot be used is told of now, not after the first epochs
 
     def measure(model: SOLOv2) -> dict[str, float]:
         segment = reference_from_model(model, input_size=size)
-        result = evaluate(segment, args.val_annotations, args.val_images or args.images)
+        result = evaluate(segment, annotations, images, **choice)
         return {"ap": result.ap, "ap50": result.ap50, "ap75": result.ap75}
 
     return measure

@@ -1,13 +1,9 @@
-"""COCO annotations as training samples: decoded once, augmented per epoch, with targets assigned in the worker."""
+"""Annotated pictures as training samples: augmented per epoch, with targets assigned in the worker."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from solov2_edge.annotated_pictures import CocoPictures, decode_mask, read_pictures, read_scene
 from solov2_edge.augment import (
     AugmentOptions,
     PlacedMask,
@@ -26,120 +23,13 @@ from solov2_edge.augment import (
     scale_and_crop,
 )
 from solov2_edge.copy_paste import Scene, paste_objects
-from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.loss import BatchTargets
-from solov2_edge.runtime.annotations import is_segmentation
-from solov2_edge.runtime.pictures import read_picture
-from solov2_edge.runtime.rle import decode_rle
 from solov2_edge.spec import ModelSpec
 from solov2_edge.targets import assign_targets
 
-__all__ = ["CocoPictures", "Sample", "TrainingSet", "collate", "read_coco", "read_scene"]
+__all__ = ["CocoPictures", "Sample", "TrainingSet", "collate", "decode_mask", "read_pictures", "read_scene"]
 
-MOST_SIDE = 1 << 20  # pixels of a picture; OpenCV's decoders refuse more
 MIN_SIDE = 2  # annotated boxes with a smaller side, in resized pixels, teach nothing
-
-
-@dataclass(frozen=True, slots=True)
-class CocoPictures:
-    """The annotated pictures of one COCO json.
-
-    Attributes:
-        class_names: category names in ascending id order.
-        files: path per picture.
-        annotations: per picture, (class channel, segmentation, height, width) of each object that is no crowd.
-    """
-
-    class_names: tuple[str, ...]
-    files: tuple[Path, ...]
-    annotations: tuple[tuple[tuple[int, Any, int, int], ...], ...]
-
-
-def read_coco(annotations: str | os.PathLike[str], images: str | os.PathLike[str]) -> CocoPictures:
-    """Read a COCO json; crowd annotations and pictures without objects are dropped, as the paper's recipe does.
-
-    Raises:
-        InputError: not readable, not COCO, a picture is missing, or nothing is left.
-    """
-    path, folder = Path(annotations), Path(images)
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        categories = sorted(data["categories"], key=lambda c: int(c["id"]))
-        channel = {int(c["id"]): i for i, c in enumerate(categories)}
-        names = tuple(str(c["name"]) for c in categories)
-        pictures = {int(p["id"]): p for p in data["images"]}
-        names_of = {number: str(p["file_name"]) for number, p in pictures.items()}
-        for key, entries, ids in (("categories", categories, channel), ("images", data["images"], pictures)):
-            require(len(entries) == len(ids), f"{path}: two {key} have the same id; give each its own")
-        objects: dict[int, list[tuple[int, Any, int, int]]] = {}
-        for a in data["annotations"]:
-            if a.get("iscrowd", 0):
-                continue
-            p = pictures[int(a["image_id"])]
-            require(
-                0 < int(p["height"]) <= MOST_SIDE and 0 < int(p["width"]) <= MOST_SIDE,
-                f"{path}: picture {a['image_id']} is given as {p['height']} x {p['width']} (H x W); write its size",
-            )
-            require(
-                is_segmentation(a["segmentation"]),
-                f"{path}: an object of picture {a['image_id']} has a segmentation that is neither polygons of at least "
-                f"3 points nor an RLE that adds up: {str(a['segmentation'])[:60]}; mend it",
-            )
-            entry = (channel[int(a["category_id"])], a["segmentation"], int(p["height"]), int(p["width"]))
-            objects.setdefault(int(a["image_id"]), []).append(entry)
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"cannot read annotations {path}: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"annotations {path} are not UTF-8 text; expected a COCO json") from error
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not a COCO json ({type(error).__name__}: {error}); see cocodataset.org") from error
-    used = [i for i in pictures if i in objects]
-    require(bool(used), f"{path} holds no picture with an annotated object; nothing to train on")
-    files = tuple(folder / names_of[i] for i in used)
-    missing = [f for f in files if not f.is_file()]
-    require(not missing, f"{len(missing)} pictures are not in {folder}, for example {missing[:1]}; check --images")
-    return CocoPictures(names, files, tuple(tuple(objects[i]) for i in used))
-
-
-def decode_mask(segmentation: Any, height: int, width: int) -> NDArray[np.uint8]:
-    """Return the mask (H, W) uint8, 0 or 1, of a COCO segmentation: polygons, RLE or compressed RLE.
-
-    Raises:
-        InputError: the segmentation cannot be read.
-        MissingDependencyError: pycocotools is not installed.
-    """
-    rle = segmentation
-    if isinstance(segmentation, list):
-        try:
-            from pycocotools import mask as coco_mask
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError("pycocotools", "train", "drawing polygon masks as COCO does") from error
-        try:
-            rle = coco_mask.merge(coco_mask.frPyObjects(segmentation, height, width))
-        except (TypeError, ValueError, IndexError) as error:
-            raise InputError(f"a polygon cannot be drawn ({type(error).__name__}: {error}); mend the json") from error
-    require(isinstance(rle, dict), f"a segmentation must be polygons or an RLE, got {type(rle).__name__}")
-    mask = decode_rle(rle).view(np.uint8)
-    require(mask.shape == (height, width), f"a mask is {mask.shape}, its picture {(height, width)} (H, W)")
-    return mask
-
-
-def read_scene(pictures: CocoPictures, index: int) -> Scene:
-    """Read picture ``index`` with the masks of its objects.
-
-    Raises:
-        InputError: the picture or a mask cannot be read, or they differ in size.
-    """
-    objects = pictures.annotations[index]
-    picture = read_picture(pictures.files[index])
-    masks = np.stack([decode_mask(s, h, w) for _, s, h, w in objects])
-    require(
-        masks.shape[1:] == picture.shape[:2],
-        f"{pictures.files[index].name} is {picture.shape[:2]}, its annotations {masks.shape[1:]} (H, W)",
-    )
-    return Scene(picture, masks, tuple(label for label, *_ in objects))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""COCO annotations as training samples: reading, decoding, determinism, agreement with inference."""
+"""Annotated pictures as training samples: reading, decoding, determinism, agreement with inference."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from solov2_edge.augment import AugmentOptions
-from solov2_edge.data import TrainingSet, collate, decode_mask, normalise, quarter_mask, read_coco
+from solov2_edge.data import TrainingSet, collate, decode_mask, normalise, quarter_mask, read_pictures
 from solov2_edge.errors import InputError
 from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.preprocess import fixed_geometry, preprocess
@@ -27,7 +27,7 @@ def discs(write_discs: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 def test_reading_drops_crowds_and_orders_classes_by_id(discs: Path) -> None:
-    pictures = read_coco(discs, discs.parent)
+    pictures = read_pictures(discs, discs.parent)
     assert pictures.class_names == ("even", "odd")
     assert [len(a) for a in pictures.annotations] == [3, 3, 3, 3]
     assert [a[0] for a in pictures.annotations[0]] == [0, 1, 0]
@@ -59,7 +59,9 @@ def test_a_broken_segmentation_is_one_sentence(segmentation: Any) -> None:
     [
         (lambda d: d.pop("categories"), "not a COCO json"),
         (lambda d: d["annotations"].clear(), "no picture with an annotated object"),
-        (lambda d: d["annotations"][0].update(image_id=99), "not a COCO json"),
+        (lambda d: d["annotations"][0].update(image_id=99), "annotation 1 is of picture 99"),
+        (lambda d: d["annotations"][1].update(category_id=99), "annotation 2 is of category 99"),
+        (lambda d: d["annotations"][2].update(segmentation=[[1, 2, 3, 4]]), "annotation 3 has a segmentation"),
         (lambda d: d["images"][0].update(file_name="gone.png"), "1 pictures are not in"),
     ],
 )
@@ -71,7 +73,7 @@ def test_unusable_annotations_are_one_sentence(
     path = tmp_path / "a.json"
     path.write_text(json.dumps(data))
     with pytest.raises(InputError, match=message):
-        read_coco(path, discs.parent)
+        read_pictures(path, discs.parent)
 
 
 @pytest.mark.parametrize("content", ["", "[1, 2", "[]", "7"])
@@ -79,13 +81,13 @@ def test_files_that_are_no_annotations(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)
     with pytest.raises(InputError, match="not a COCO json"):
-        read_coco(path, tmp_path)
+        read_pictures(path, tmp_path)
     with pytest.raises(InputError, match="cannot read"):
-        read_coco(tmp_path / "none.json", tmp_path)
+        read_pictures(tmp_path / "none.json", tmp_path)
 
 
 def test_an_unaugmented_sample_is_the_input_of_inference(discs: Path) -> None:
-    pictures = read_coco(discs, discs.parent)
+    pictures = read_pictures(discs, discs.parent)
     spec = variant("nano", pictures.class_names)
     sample = TrainingSet(pictures, spec, (128, 160), STILL, seed=0)[0, 1]
     frame = read_picture(pictures.files[1])
@@ -105,7 +107,7 @@ def test_bgr_networks_get_bgr() -> None:
 
 
 def test_samples_depend_on_seed_epoch_and_index_alone(discs: Path) -> None:
-    pictures = read_coco(discs, discs.parent)
+    pictures = read_pictures(discs, discs.parent)
     spec = variant("nano", pictures.class_names)
     make = lambda seed: TrainingSet(pictures, spec, (64, 64), AugmentOptions(turns=True), seed)  # noqa: E731 - a table
     a, b = make(3), make(3)
@@ -117,7 +119,7 @@ def test_samples_depend_on_seed_epoch_and_index_alone(discs: Path) -> None:
 
 
 def test_collate_stacks_pictures_with_different_object_counts(discs: Path) -> None:
-    pictures = read_coco(discs, discs.parent)
+    pictures = read_pictures(discs, discs.parent)
     samples = TrainingSet(pictures, variant("nano", pictures.class_names), (64, 96), AugmentOptions(), 0)
     images, targets = collate([samples[0, i] for i in range(4)])
     assert images.shape == (4, 3, 64, 96)
