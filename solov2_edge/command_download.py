@@ -24,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Fetch, check and say where the file is, what its hash is and what its licence allows."""
     entry = published(args.name)
-    if not entry.buildable:
-        console.log(f"note: this version cannot build {entry.name} ({entry.variant}); the file is fetched all the same")
     with _bar(console, entry.file_name) as progress:
         result = download(entry, args.output, progress=progress)
     console.say(str(result.path))
@@ -41,7 +39,6 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
             "hash_published": result.hash_published,
             "from_cache": result.from_cache,
             "licence": entry.licence,
-            "buildable": entry.buildable,
         }
     )
 

@@ -31,23 +31,21 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     for licence in LICENCES.values():
         console.say(licence)
     console.say(
-        "AP: COCO val2017 mask AP as published, in points of 100; the bundled model's is on its 54 validation "
-        "pictures. Names marked * cannot be built by this version."
+        "AP: COCO val2017 mask AP as published, in points of 100; the bundled model's is on its 54 validation pictures."
     )
     console.say("Fetch one with: solov2-edge download NAME")
     return CommandResult({"models": [_plain(entry) for entry in entries]})
 
 
 def _ap(entry: Published) -> str:
-    text = "-" if entry.ap is None else f"{entry.ap:.1f}"
-    return text if entry.buildable else f"{text} *"
+    return "-" if entry.ap is None else f"{entry.ap:.1f}"
 
 
 def _short_licence(entry: Published) -> str:
     return entry.licence.partition(":")[0].partition(" (")[0]
 
 
-def _plain(entry: Published) -> dict[str, str | float | bool | None]:
+def _plain(entry: Published) -> dict[str, str | float | None]:
     return {
         "name": entry.name,
         "variant": entry.variant,
@@ -57,5 +55,4 @@ def _plain(entry: Published) -> dict[str, str | float | bool | None]:
         "sha256_prefix": entry.sha256_prefix,
         "licence": entry.licence,
         "source": entry.source,
-        "buildable": entry.buildable,
     }

@@ -20,7 +20,7 @@ __all__ = ["mismatch", "recognise", "same_structure"]
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_DCN_ROWS = {18: "v1", 27: "v2"}
+_DCN_ROWS = {18: "v1", 27: "v2"}  # of an offset predictor of a 3x3 convolution
 _SHOWN = 5  # names of each kind in a message
 
 
@@ -88,22 +88,15 @@ def _structure(shapes: Shapes, style: str) -> ModelSpec:
     stem = _shape(shapes, "backbone.conv1.weight")
     small_stem = stem[-1] == 3
     depths = tuple(_count(shapes, rf"backbone\.layer{stage}\.(\d+)\.conv1\.weight") for stage in (1, 2, 3, 4))
-    widths = tuple(_shape(shapes, f"backbone.layer{stage}.0.conv1.weight")[0] for stage in (1, 2, 3, 4))
     bottleneck = "backbone.layer1.0.conv3.weight" in shapes
-    if bottleneck and _shape(shapes, "backbone.layer1.0.conv2.weight")[1] != widths[0]:
-        raise InputError(
-            "its backbone has grouped 3x3 convolutions (ResNeXt), which this version does not build; "
-            "the ResNet checkpoints do"
-        )
-    tower = "mask_head.cls_convs"
+    widths, groups, base_width = _bottleneck_widths(shapes) if bottleneck else (_basic_widths(shapes), 1, 64)
+    tower, branch = "mask_head.cls_convs", "mask_head.mask_feature_head"
     depth = _count(shapes, rf"{re.escape(tower)}\.(\d+)\.conv\.weight")
-    if depth > 1 and f"{tower}.0.conv.conv_offset.weight" in shapes:
-        raise InputError(
-            "its towers are deformable in every convolution (the full DCN models), which this version does not build; "
-            "the light models have one in the last convolution only"
-        )
     tower_width = _shape(shapes, f"{tower}.0.conv.weight")[0]
-    mask_channels, mask_width = _shape(shapes, "mask_head.mask_feature_head.conv_pred.conv.weight")[:2]
+    mask_channels, mask_width = _shape(shapes, f"{branch}.conv_pred.conv.weight")[:2]
+    pyramid_width = _shape(shapes, "neck.lateral_convs.0.conv.weight")[0]
+    separate = f"{branch}.convs.0.conv.weight" in shapes
+    first = f"{branch}.convs.0.conv" if separate else f"{branch}.convs_all_levels.3.conv0.conv"
     backbone = BackboneSpec(
         block="bottleneck" if bottleneck else "basic",
         depths=(depths[0], depths[1], depths[2], depths[3]),
@@ -112,18 +105,66 @@ def _structure(shapes: Shapes, style: str) -> ModelSpec:
         stem="conv3x2" if small_stem else "conv7",
         style=style,
         dcn=_flavour(shapes, "backbone.layer2.0.conv2") if bottleneck else "none",
+        groups=groups,
+        base_width=base_width,
     )
     return ModelSpec(
         name="as stored",
         class_names=tuple(f"class_{index}" for index in range(_shape(shapes, "mask_head.conv_cls.weight")[0])),
         backbone=backbone,
-        pyramid_width=_shape(shapes, "neck.lateral_convs.0.conv.weight")[0],
+        pyramid_width=pyramid_width,
         tower_depth=depth,
         tower_width=tower_width,
         tower_dcn=_flavour(shapes, f"{tower}.{depth - 1}.conv"),
         mask_width=mask_width,
         mask_channels=mask_channels,
+        tower_dcn_convs="all" if depth > 1 and f"{tower}.0.conv.conv_offset.weight" in shapes else "last",
+        mask_dcn="none" if separate else _flavour(shapes, f"{branch}.convs_all_levels.0.conv0.conv"),
+        mask_features="separate" if separate else "unified",
+        feature_coordinates=_with_coordinates(shapes, first, pyramid_width),
+        kernel_coordinates=_with_coordinates(shapes, "mask_head.kernel_convs.0.conv", pyramid_width),
+        kernel_size=_kernel_size(shapes, mask_channels),
         norm_groups=1,  # unknown; settled by the variant or by _unnamed
+    )
+
+
+def _basic_widths(shapes: Shapes) -> tuple[int, ...]:
+    return tuple(_shape(shapes, f"backbone.layer{stage}.0.conv1.weight")[0] for stage in (1, 2, 3, 4))
+
+
+def _bottleneck_widths(shapes: Shapes) -> tuple[tuple[int, ...], int, int]:
+    """Return widths, groups and base width of bottlenecks; a ResNeXt's 3x3 is wider than its width, and in groups."""
+    inner = _basic_widths(shapes)
+    widths = tuple(_shape(shapes, f"backbone.layer{stage}.0.conv3.weight")[0] // 4 for stage in (1, 2, 3, 4))
+    groups = max(1, inner[0] // _shape(shapes, "backbone.layer1.0.conv2.weight")[1])
+    base_width = max(1, inner[0] * 64 // max(1, widths[0] * groups))
+    if inner != tuple(width * base_width // 64 * groups for width in widths):
+        raise InputError(
+            f"its bottlenecks have 3x3 convolutions of {inner} channels in {groups} groups between outputs of "
+            f"{tuple(4 * width for width in widths)}, which is neither a ResNet nor a ResNeXt"
+        )
+    return widths, groups, base_width
+
+
+def _with_coordinates(shapes: Shapes, convolution: str, channels: int) -> bool:
+    """Tell whether a convolution takes two channels more than the pyramid has."""
+    extra = _shape(shapes, f"{convolution}.weight")[1] - channels
+    if extra not in (0, 2):
+        raise InputError(
+            f"its {convolution}.weight takes {channels + extra} channels; expected the pyramid's {channels}, or two "
+            "more with coordinates"
+        )
+    return extra == 2
+
+
+def _kernel_size(shapes: Shapes, mask_channels: int) -> int:
+    length = _shape(shapes, "mask_head.conv_kernel.weight")[0]
+    for size in (1, 3):
+        if length == mask_channels * size * size:
+            return size
+    raise InputError(
+        f"its dynamic kernels hold {length} numbers on {mask_channels} mask feature channels; expected {mask_channels} "
+        f"(1x1) or {9 * mask_channels} (3x3)"
     )
 
 
@@ -172,6 +213,14 @@ def _differences(spec: ModelSpec, seen: ModelSpec) -> list[str]:
         "tower DCN": (spec.tower_dcn, seen.tower_dcn),
         "mask width": (spec.mask_width, seen.mask_width),
         "mask channels": (spec.mask_channels, seen.mask_channels),
+        "backbone groups": (spec.backbone.groups, seen.backbone.groups),
+        "backbone base width": (spec.backbone.base_width, seen.backbone.base_width),
+        "deformable tower convolutions": (spec.tower_dcn_convs, seen.tower_dcn_convs),
+        "mask branch DCN": (spec.mask_dcn, seen.mask_dcn),
+        "mask features": (spec.mask_features, seen.mask_features),
+        "coordinates in the mask branch": (spec.feature_coordinates, seen.feature_coordinates),
+        "coordinates in the kernel tower": (spec.kernel_coordinates, seen.kernel_coordinates),
+        "kernel size": (spec.kernel_size, seen.kernel_size),
     }
     return [f"{label} is {got}, expected {want}" for label, (want, got) in pairs.items() if want != got]
 

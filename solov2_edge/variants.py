@@ -19,6 +19,7 @@ R18 = BackboneSpec("basic", (2, 2, 2, 2))
 R34 = BackboneSpec("basic", (3, 4, 6, 3))
 R50 = BackboneSpec("bottleneck", (3, 4, 6, 3))
 R101 = BackboneSpec("bottleneck", (3, 4, 23, 3))
+X101 = replace(R101, groups=64, base_width=4)  # ResNeXt-101 64x4d
 
 # Scale ranges of the authors' 512 configuration; mmdetection's light DCN configuration uses them too.
 RANGES_512 = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
@@ -53,6 +54,11 @@ def _full(name: str, backbone: BackboneSpec) -> ModelSpec:
     )
 
 
+def _full_dcn(name: str, backbone: BackboneSpec) -> ModelSpec:
+    """Both publishers' full DCN models: v2 in res3-res5, in every tower and in every mask branch convolution."""
+    return replace(_full(name, replace(backbone, dcn="v2")), tower_dcn="v2", tower_dcn_convs="all", mask_dcn="v2")
+
+
 def _adelaidet(name: str, backbone: BackboneSpec) -> ModelSpec:
     """AdelaiDet's full models: Caffe-style weights (stride on the first 1x1), BGR input, mean only."""
     return replace(
@@ -72,6 +78,8 @@ _ALL = (
     _light_dcn("light-448-r50-dcnv2", "v2", (448, 768)),
     _full("full-r50", R50),
     _full("full-r101", R101),
+    _full_dcn("full-r101-dcnv2", R101),
+    _full_dcn("full-x101-dcnv2", X101),
     _adelaidet("adelaidet-r50", R50),
     _adelaidet("adelaidet-r101", R101),
     # The phone-class member: 5.4 GFLOP and 1.6 M parameters at 448x448 with 80 classes, 0.97 of YOLO11n-seg's time

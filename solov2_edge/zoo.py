@@ -37,14 +37,13 @@ class Published:
 
     Attributes:
         name: what ``download`` takes.
-        variant: key of ``variants.VARIANTS``, or a description where this version cannot build the network.
+        variant: key of ``variants.VARIANTS``.
         url: where it is; empty for the bundled one.
         file_name: name of the file.
         sha256_prefix: first hex digits of the file's SHA-256, or None where nobody publishes one.
         ap: published mask AP in points of 100, or None.
         licence: of the weights.
         source: who publishes it.
-        buildable: whether this version can build the network.
     """
 
     name: str
@@ -55,22 +54,19 @@ class Published:
     ap: float | None
     licence: str
     source: str
-    buildable: bool = True
 
 
-def _authors(name: str, variant: str, file_name: str, ap: float, *, buildable: bool = True) -> Published:
+def _authors(name: str, variant: str, file_name: str, ap: float) -> Published:
     url = f"https://huggingface.co/xinlongwang/SOLO/resolve/main/{file_name}?download=true"
-    return Published(
-        f"authors-{name}", variant, url, file_name, None, ap, LICENCES["authors"], "WXinlong/SOLO", buildable
-    )
+    return Published(f"authors-{name}", variant, url, file_name, None, ap, LICENCES["authors"], "WXinlong/SOLO")
 
 
-def _mmdet(name: str, variant: str, folder: str, stamp: str, ap: float, *, buildable: bool = True) -> Published:
+def _mmdet(name: str, variant: str, folder: str, stamp: str, ap: float) -> Published:
     file_name = f"{folder}_{stamp}.pth"
     url = f"https://download.openmmlab.com/mmdetection/v2.0/solov2/{folder}/{file_name}"
     prefix = stamp.rpartition("-")[2]
     licence = LICENCES["mmdetection"]
-    return Published(f"mmdet-{name}", variant, url, file_name, prefix, ap, licence, "open-mmlab/mmdetection", buildable)
+    return Published(f"mmdet-{name}", variant, url, file_name, prefix, ap, licence, "open-mmlab/mmdetection")
 
 
 def _adelaidet(name: str, file_name: str, ap: float) -> Published:
@@ -89,9 +85,6 @@ BUNDLED = Published(
     source="bundled with solov2-edge",
 )
 
-_R101_DCN = "R101, deformable in every head convolution"
-_X101_DCN = "ResNeXt-101, deformable in every head convolution"
-
 ZOO: dict[str, Published] = {
     entry.name: entry
     for entry in (
@@ -103,22 +96,16 @@ ZOO: dict[str, Published] = {
         _authors("full-r50-1x", "full-r50", "SOLOv2_R50_1x.pth", 34.8),
         _authors("full-r50-3x", "full-r50", "SOLOv2_R50_3x.pth", 37.5),
         _authors("full-r101-3x", "full-r101", "SOLOv2_R101_3x.pth", 39.1),
-        _authors("full-r101-dcn-3x", _R101_DCN, "SOLOv2_R101_DCN_3x.pth", 41.4, buildable=False),
-        _authors("full-x101-dcn-3x", _X101_DCN, "SOLOv2_X101_DCN_3x.pth", 42.4, buildable=False),
+        _authors("full-r101-dcn-3x", "full-r101-dcnv2", "SOLOv2_R101_DCN_3x.pth", 41.4),
+        _authors("full-x101-dcn-3x", "full-x101-dcnv2", "SOLOv2_X101_DCN_3x.pth", 42.4),
         _mmdet("light-448-r18", "light-448-r18", "solov2_light_r18_fpn_3x_coco", "20220511_083717-75fa355b", 29.7),
         _mmdet("light-448-r34", "light-448-r34", "solov2_light_r34_fpn_3x_coco", "20220511_091839-e51659d3", 31.9),
         _mmdet("light-448-r50", "light-448-r50", "solov2_light_r50_fpn_3x_coco", "20220512_165256-c93a6074", 33.7),
         _mmdet("full-r50-1x", "full-r50", "solov2_r50_fpn_1x_coco", "20220512_125858-a357fa23", 34.8),
         _mmdet("full-r50-3x", "full-r50", "solov2_r50_fpn_3x_coco", "20220512_125856-fed092d4", 37.5),
         _mmdet("full-r101-3x", "full-r101", "solov2_r101_fpn_3x_coco", "20220511_095119-c559a076", 39.1),
-        _mmdet(
-            *("full-r101-dcn-3x", _R101_DCN, "solov2_r101_dcn_fpn_3x_coco", "20220513_214734-16c966cb", 41.2),
-            buildable=False,
-        ),
-        _mmdet(
-            *("full-x101-dcn-3x", _X101_DCN, "solov2_x101_dcn_fpn_3x_coco", "20220513_214337-aef41095", 42.4),
-            buildable=False,
-        ),
+        _mmdet("full-r101-dcn-3x", "full-r101-dcnv2", "solov2_r101_dcn_fpn_3x_coco", "20220513_214734-16c966cb", 41.2),
+        _mmdet("full-x101-dcn-3x", "full-x101-dcnv2", "solov2_x101_dcn_fpn_3x_coco", "20220513_214337-aef41095", 42.4),
         _adelaidet("adelaidet-r50", "SOLOv2_R50_3x.pth", 37.6),
         _adelaidet("adelaidet-r101", "SOLOv2_R101_3x.pth", 39.0),
     )

@@ -46,12 +46,6 @@ def test_path_hash_and_licence_are_said(capsys, fake_download, name, published, 
     assert json.loads(json.dumps(result.data))["hash_published"] is published
 
 
-def test_networks_that_cannot_be_built_are_announced(capsys, fake_download):
-    result = run("authors-full-x101-dcn-3x")
-    assert "cannot build" in capsys.readouterr().err
-    assert result.data["buildable"] is False
-
-
 def test_the_bar_is_for_terminals(capsys, fake_download, monkeypatch):
     run("adelaidet-r50")
     assert capsys.readouterr().err == ""
