@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from solov2_edge.converters.tolerances import TOLERANCES, tolerance_of
 from solov2_edge.errors import GateError
-from solov2_edge.manifest import OUTPUT_NAMES
-from solov2_edge.model import SOLOv2
+from solov2_edge.manifest import OUTPUT_NAMES, SEMANTIC_NAME
+from solov2_edge.model import PanopticOutputs, SOLOv2
 from solov2_edge.runtime.session import RawOutputs
 from solov2_edge.spec import ModelSpec
 
@@ -78,9 +78,12 @@ def noise(outputs: RawOutputs, reference: RawOutputs) -> dict[str, tuple[float, 
 def _pairs(
     outputs: RawOutputs, reference: RawOutputs
 ) -> Iterator[tuple[str, NDArray[np.float32], NDArray[np.float32]]]:
-    for name in OUTPUT_NAMES:
-        got: NDArray[np.float32] = getattr(outputs, name)
+    names = OUTPUT_NAMES if reference.semantic_logits is None else (*OUTPUT_NAMES, SEMANTIC_NAME)
+    for name in names:
+        got: NDArray[np.float32] | None = getattr(outputs, name)
         expected: NDArray[np.float32] = getattr(reference, name)
+        if got is None:
+            raise GateError(f"{name}: PyTorch gives them, the artefact does not; convert the checkpoint again")
         if got.shape != expected.shape:
             raise GateError(f"{name}: expected shape {expected.shape} as PyTorch gives, got {got.shape}")
         yield name, got, expected
@@ -125,7 +128,10 @@ def _run(model: SOLOv2, images: NDArray[np.float32]) -> RawOutputs:
     finally:
         model.train(training)
     return RawOutputs(
-        outputs.class_logits[0].sigmoid().numpy(), outputs.kernels[0].numpy(), outputs.mask_features[0].numpy()
+        outputs.class_logits[0].sigmoid().numpy(),
+        outputs.kernels[0].numpy(),
+        outputs.mask_features[0].numpy(),
+        outputs.semantic_logits[0].numpy() if isinstance(outputs, PanopticOutputs) else None,
     )
 
 

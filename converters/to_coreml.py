@@ -25,6 +25,7 @@ from solov2_edge.converters.coreml_toolchain import coremltools_version
 from solov2_edge.converters.graph_decode import GraphDecoder
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.rewriting import judge_rewriting
+from solov2_edge.converters.stuff import refuse_stuff
 from solov2_edge.errors import require
 from solov2_edge.files import replace_folder, write_aside
 from solov2_edge.manifest import DECODED_NAMES, GraphDecode, InputContract, Manifest, manifest_path, sha256_of, size_of
@@ -90,6 +91,7 @@ def export_coreml(
     """
     artefact = Path(path)
     say = log or (lambda _text: None)
+    refuse_stuff(model.spec, "Core ML")
     require(precision in PRECISIONS, f"Core ML precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     require(artefact.suffix == ".mlpackage", f"a Core ML artefact's name must end in .mlpackage, got {artefact.name!r}")
     require(artefact.parent.is_dir(), f"the folder {artefact.parent} does not exist; make it first")

@@ -18,6 +18,7 @@ from solov2_edge.converters.ncnn_traceable import NcnnHead, NcnnTraceable
 from solov2_edge.converters.onnx_trace import trace_onnx
 from solov2_edge.converters.probes import Probes, UnsteadyNetworkError
 from solov2_edge.converters.rewriting import judge_rewriting
+from solov2_edge.converters.stuff import refuse_stuff
 from solov2_edge.errors import GateError, SolovEdgeError, require
 from solov2_edge.files import replace_folder, write_aside
 from solov2_edge.manifest import OUTPUT_NAMES, InputContract, Manifest, manifest_path, sha256_of, size_of
@@ -72,6 +73,7 @@ def export_ncnn(
     """
     artefact = Path(path)
     say = log or (lambda _text: None)
+    refuse_stuff(model.spec, "ncnn")
     require(
         precision in PRECISIONS,
         f"ncnn precision must be fp32 or fp16, got {precision!r}; for int8 convert to ONNX or TFLite",

@@ -31,9 +31,10 @@ from solov2_edge.converters.onnx_traceable import OnnxTraceable
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.quantisable import Chooser
 from solov2_edge.converters.rewriting import judge_rewriting
+from solov2_edge.converters.stuff import refuse_stuff
 from solov2_edge.converters.writing import describe, write_artefact
 from solov2_edge.errors import InputError, require
-from solov2_edge.manifest import DECODED_NAMES, METADATA_KEY, OUTPUT_NAMES, GraphDecode, InputContract, Manifest
+from solov2_edge.manifest import DECODED_NAMES, METADATA_KEY, GraphDecode, InputContract, Manifest, raw_names
 from solov2_edge.model import SOLOv2
 
 __all__ = ["export_onnx", "onnx_quantisable", "pack"]
@@ -111,6 +112,9 @@ def export_onnx(
     else:
         require(calibration is not None, "int8 needs calibration pictures, got none; name a folder of them")
         require(choose is None or not keep_float, "layers stay float by name or by search, not both; leave one out")
+        refuse_stuff(model.spec, "ONNX int8")
+    if decode is not None:
+        refuse_stuff(model.spec, "a graph that decodes")
     contract = InputContract(input_kind, height, width)
     decoder = None if decode is None else GraphDecoder(model.spec, decode)
     traceable = OnnxTraceable(model, contract, dcn)
@@ -158,7 +162,7 @@ def export_onnx(
         weights_licence=weights_licence,
         dcn_lowering=dcn if traceable.deform_convs else "none",
         decode=decode,
-        outputs=OUTPUT_NAMES if decode is None else DECODED_NAMES,
+        outputs=raw_names(model.spec) if decode is None else DECODED_NAMES,
     )
     data = pack(graph, manifest)
     last, stage = onnx.load_from_string(data), "embedding the manifest"
@@ -196,6 +200,7 @@ def onnx_quantisable(
         GateError: parity is lost at a stage, which the message names.
     """
     say = log or (lambda _text: None)
+    refuse_stuff(model.spec, "ONNX int8")
     require(target in ENGINES, f"the target must be one of {', '.join(ENGINES)}, got {target!r}")
     traceable, probes = OnnxTraceable(model, contract, dcn), Probes(model, contract)
     graph, _ = _prove(traceable, probes, _opset(None, traceable), "fp32", say)
@@ -235,7 +240,7 @@ def _opset(asked: int | None, traceable: OnnxTraceable) -> int:
 
 
 def _trace(traceable: OnnxTraceable, batch: NDArray[Any], opset: int) -> ModelProto:
-    return trace_onnx(traceable, [torch.from_numpy(batch)], [traceable.contract.name], OUTPUT_NAMES, opset)
+    return trace_onnx(traceable, [torch.from_numpy(batch)], [traceable.contract.name], raw_names(traceable.spec), opset)
 
 
 def pack(graph: ModelProto, manifest: Manifest) -> bytes:

@@ -17,6 +17,7 @@ from solov2_edge.converters.calibration import Calibration
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.quantisable import Chooser, Chosen
 from solov2_edge.converters.rewriting import judge_rewriting
+from solov2_edge.converters.stuff import refuse_stuff
 from solov2_edge.converters.tflite_decode import TfliteGraphDecoder, append_decoder, judge_appended
 from solov2_edge.converters.tflite_half import to_half
 from solov2_edge.converters.tflite_judge import check_graph, check_size, judge, judge_integers, measure
@@ -92,6 +93,7 @@ def export_tflite(
     """
     target = Path(path)
     say = log or (lambda _text: None)
+    refuse_stuff(model.spec, "TFLite")
     require(precision in PRECISIONS, f"TFLite precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     require(target.suffix == ".tflite", f"a TFLite artefact's name must end in .tflite, got {target.name!r}")
     require(target.parent.is_dir(), f"the folder {target.parent} does not exist; make it first")
@@ -180,6 +182,7 @@ def tflite_quantisable(
         GateError: parity is lost at a stage, which the message names.
     """
     say = log or (lambda _text: None)
+    refuse_stuff(model.spec, "TFLite")
     traceable = TfliteTraceable(model, contract)
     flatbuffer, _ = _prove(traceable, Probes(model, contract), say)
     return _quantisable(

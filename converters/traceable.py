@@ -91,7 +91,7 @@ class Traceable(nn.Module):
             self.register_buffer("mask_coordinates", _coordinates(height // 32, width // 32))
         self.eval()
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Run the network on one picture.
 
         Args:
@@ -102,7 +102,10 @@ class Traceable(nn.Module):
         """
         pyramid = self.network.neck(self.network.backbone(self.normalise(image)))
         scores, kernels = self._head(pyramid)
-        return scores, kernels, self._mask_features(pyramid).flatten(0, 1)
+        outputs = (scores, kernels, self._mask_features(pyramid).flatten(0, 1))
+        if self.network.semantic_head is None:
+            return outputs
+        return *outputs, self.network.semantic_head(pyramid[:4]).flatten(0, 1)
 
     def run(self, batch: NDArray[Any]) -> RawOutputs:
         """Run on numpy's (1, ...) input in PyTorch, as an engine would."""

@@ -28,6 +28,7 @@ __all__ = [
     "InputContract",
     "Manifest",
     "manifest_path",
+    "raw_names",
     "sha256_of",
     "size_of",
 ]
@@ -37,8 +38,14 @@ METADATA_KEY = "solov2_edge.manifest"
 OUTPUT_NAMES = ("class_scores", "kernels", "mask_features")
 DECODED_NAMES = ("scores", "labels", "masks")  # of a graph that decodes
 SEMANTIC_NAME = "semantic_logits"  # after the raw outputs, of a network with stuff
+
 FORMATS = ("onnx", "tflite", "coreml", "ncnn")
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "int16x8", "palette6", "palette4", "int4", "w8a8")
+
+
+def raw_names(spec: ModelSpec) -> tuple[str, ...]:
+    """Return the usual output names of a graph that leaves decoding to the host."""
+    return (*OUTPUT_NAMES, SEMANTIC_NAME) if spec.stuff_names else OUTPUT_NAMES
 
 
 @dataclass(frozen=True, slots=True)
