@@ -15,7 +15,7 @@ from solov2_edge.converters.parity import NOISE_FACTOR, differences, normalised,
 from solov2_edge.converters.probes import Probes
 from solov2_edge.converters.tolerances import PREPROCESS, Overall, tolerance_of
 from solov2_edge.converters.verification import ALL_PICTURES, PROBES, Finding
-from solov2_edge.manifest import OUTPUT_NAMES
+from solov2_edge.manifest import OUTPUT_NAMES, raw_names
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime import Segmenter
 from solov2_edge.runtime.preprocess import Geometry
@@ -99,7 +99,7 @@ def noise_findings(sums: Sequence[dict[str, tuple[float, float]]], bounds: Overa
         sums: per picture what :func:`~solov2_edge.converters.parity.noise` returned.
         bounds: what they are held to.
     """
-    for output in OUTPUT_NAMES:
+    for output in sums[0] if sums else OUTPUT_NAMES:
         error = sum(picture[output][0] for picture in sums)
         signal = sum(picture[output][1] for picture in sums)
         value = math.sqrt(error / signal) if signal else math.inf if error else 0.0
@@ -117,7 +117,7 @@ def manifest_findings(segment: Segmenter, model: SOLOv2) -> Iterator[Finding]:
             with their offsets held still, so that rows of such a network are only reported.
     """
     manifest = segment.manifest
-    recorded = {name: value for name, value in manifest.parity.items() if name in OUTPUT_NAMES}
+    recorded = {name: value for name, value in manifest.parity.items() if name in raw_names(manifest.spec)}
     if not recorded:
         return
     worst = dict.fromkeys(recorded, 0.0)

@@ -86,6 +86,7 @@ def _of_spec(spec: ModelSpec) -> dict[str, Any]:
         "variant": spec.name,
         "classes": spec.num_classes,
         "class_names": list(spec.class_names),
+        **({"stuff_names": list(spec.stuff_names)} if spec.stuff_names else {}),
         "dcn": spec.dcn,
         "resize_box": list(spec.resize_box),
         "grids": list(spec.grids),
@@ -119,7 +120,7 @@ def _sidecar(path: Path) -> Manifest | None:
 
 def _words(key: str, value: Any) -> str:
     """Return a value for people: long lists shortened, sizes with thousands marked."""
-    if key == "class_names":
+    if key in ("class_names", "stuff_names"):
         more = ", ..." if len(value) > _SHOWN_CLASSES else ""
         return ", ".join(value[:_SHOWN_CLASSES]) + more
     if key == "resize_box":
