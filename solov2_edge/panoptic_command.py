@@ -1,8 +1,9 @@
-"""What verbs have for panoptic maps: options of the merging, and the evaluation of panoptic quality."""
+"""What ``train`` and ``eval`` have for panoptic annotations."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solov2_edge.choices import parse_size, require_positive
@@ -12,13 +13,45 @@ from solov2_edge.errors import require
 from solov2_edge.opening import is_checkpoint, open_segmenter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from solov2_edge.panoptic_data import PanopticPictures
     from solov2_edge.runtime.panoptic_quality import PanopticQuality
 
-__all__ = ["evaluate_panoptic"]
+__all__ = ["add_panoptic_argument", "evaluate_panoptic", "open_panoptic"]
 
 CATEGORIES_SHOWN = 20
+
+
+def add_panoptic_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare what ``train`` learns stuff from."""
+    parser.add_argument(
+        "--panoptic",
+        type=Path,
+        metavar="DIR",
+        help="learn stuff too: folder of the PNGs of segment ids that a COCO panoptic --annotations names",
+    )
+
+
+def open_panoptic(args: argparse.Namespace) -> PanopticPictures:
+    """Read the panoptic pictures of a run.
+
+    Raises:
+        InputError: annotations cannot be used, or an option was given that is for instance annotations.
+    """
+    from solov2_edge.panoptic_data import read_panoptic_pictures
+
+    _refuse(args, "check", "cache", "draw_batch", "classes", "rename", "qat", "copy_paste")
+    return read_panoptic_pictures(args.annotations, _images(args), args.panoptic)
+
+
+def _refuse(args: argparse.Namespace, *names: str) -> None:
+    """Refuse options that panoptic annotations do not go with; of those a verb lacks nothing is asked."""
+    given = ["--" + name.replace("_", "-") for name in names if getattr(args, name, None)]
+    require(not given, f"{', '.join(given)} cannot be combined with --panoptic; leave out one or the other")
+
+
+def _images(args: argparse.Namespace) -> Path:
+    require(args.images is not None, "--panoptic needs --images, the folder of the pictures; give it")
+    return Path(args.images)
 
 
 def evaluate_panoptic(args: argparse.Namespace, console: Console) -> CommandResult:
@@ -29,10 +62,7 @@ def evaluate_panoptic(args: argparse.Namespace, console: Console) -> CommandResu
     """
     from solov2_edge.runtime.panoptic import PanopticOptions
 
-    require(
-        args.baseline is None and args.max_drop is None,
-        "--baseline and --max-drop compare AP; panoptic quality has no gate: leave them out with --panoptic",
-    )
+    _refuse(args, "baseline", "max_drop", "classes", "rename")
     require_positive("--limit", args.limit)
     merging = PanopticOptions(args.panoptic_score, stuff_area=args.stuff_area)
     results = {model: _measure(model, args, merging, console) for model in dict.fromkeys(args.models)}
@@ -65,7 +95,7 @@ def _measure(model: Path, args: argparse.Namespace, merging: Any, console: Conso
             lambda frame: segment.panoptic(frame, merging),
             args.annotations,
             args.panoptic,
-            args.images,
+            _images(args),
             limit=args.limit,
             progress=progress,
         )

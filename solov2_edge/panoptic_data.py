@@ -26,7 +26,7 @@ from solov2_edge.spec import ModelSpec
 if TYPE_CHECKING:
     from solov2_edge.train_options import TrainOptions
 
-__all__ = ["PanopticPictures", "PanopticSet", "place_labels", "read_panoptic_pictures", "training_set"]
+__all__ = ["PanopticPictures", "PanopticSet", "place_labels", "read_panoptic_pictures", "training_set", "with_stuff"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,11 @@ def place_labels(labels: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]
     out = np.full(window.input_size, UNLABELLED, np.uint8)
     out[:rows, :columns] = scaled[top : top + rows, left : left + columns]
     return out
+
+
+def with_stuff(spec: ModelSpec, pictures: CocoPictures) -> ModelSpec:
+    """Return the spec with the pictures' stuff, if they have any."""
+    return replace(spec, stuff_names=pictures.stuff_names) if isinstance(pictures, PanopticPictures) else spec
 
 
 def training_set(pictures: CocoPictures, spec: ModelSpec, options: TrainOptions) -> TrainingSet:
