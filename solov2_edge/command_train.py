@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solov2_edge.console import CommandResult, Console
-from solov2_edge.errors import InputError, SolovEdgeError, require
+from solov2_edge.errors import InputError, require
+from solov2_edge.panoptic_command import add_panoptic_argument, open_panoptic
 from solov2_edge.qat_command import add_qat_arguments, calibration_of, imitation, integer_options
 from solov2_edge.spec import ModelSpec
 from solov2_edge.train_arguments import add_choice_arguments, options_of
@@ -28,8 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments; the defaults train a few hundred pictures from scratch."""
     add = parser.add_argument
     add_data_arguments(parser)
+    add_panoptic_argument(parser)
     add("--variant", default="nano", help="network, for example nano or light-448-r18 (default: %(default)s)")
-    add("-o", "--output", required=True, type=Path, help="run folder")
+    add("-o", "--output", type=Path, help="run folder; needed unless --check ends before any training")
     add("--init", type=Path, help="checkpoint to start from; the class layer of other classes starts fresh")
     add("--backbone-weights", metavar="FILE", help="ResNet weights to start from: torchvision's file, or timm:resnet18")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
@@ -42,31 +44,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, console: Console) -> CommandResult:
     """Train as asked; the run folder holds state, log, curves, last and best checkpoint.
 
-    Under ``torchrun`` every process comes here. Process 0 speaks for all; another one does when it alone has failed.
+    Under ``torchrun`` every process comes here, and process 0 tells what there is to tell.
 
     Raises:
         InputError: annotations, pictures, options or the state to resume from cannot be used.
-        SystemExit: this is not process 0, and what it has to say process 0 says.
+        SystemExit: this is not process 0, and all is well.
     """
-    from solov2_edge.distributed import joined, place
+    from solov2_edge.distributed import joined, place, yielding
 
+    if args.check:
+        return _check(args, console)
+    require(args.output is not None, "a run needs a folder: give it with -o, or --check to look at the data only")
     world = place()
-    if world.leads:
-        job = _job(args, console, world)
+    with yielding(world):
+        job = _job(args, console if world.leads else Console(json_mode=True, quiet=True), world)
         with joined(world):
-            return job()
-    try:
-        job = _job(args, Console(json_mode=True, quiet=True), world)
-    except SolovEdgeError as error:
-        raise SystemExit(error.exit_code) from error
-    with joined(world):
-        job()
-    raise SystemExit(0)
+            result = job()
+    if not world.leads:
+        raise SystemExit(0)
+    return result
+
+
+def _check(args: argparse.Namespace, console: Console) -> CommandResult:
+    from solov2_edge.command_check import check
+    from solov2_edge.variants import variant
+
+    spec = variant(args.variant)
+    return check(args, console, spec, options_of(args, spec, 1, None))
 
 
 def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[], CommandResult]:
     """Check what was given and return the training that was asked for."""
     from solov2_edge.checkpoint import read_checkpoint
+    from solov2_edge.panoptic_data import with_stuff
     from solov2_edge.train import Watch, train
     from solov2_edge.variants import variant
 
@@ -75,8 +85,8 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
     integers = None if calibration is None or checkpoint is None else integer_options(args, checkpoint, calibration)
     options = options_of(args, variant(args.variant), world.size, integers)
     evaluate = _evaluator(args, options.input_size)
-    pictures = open_training(args, options.workers, console)
-    spec = _spec(variant(args.variant, pictures.class_names), options)
+    pictures = open_training(args, options.workers, console) if args.panoptic is None else open_panoptic(args)
+    spec = with_stuff(_spec(variant(args.variant, pictures.class_names), options), pictures)
     resumes = args.resume and (args.output / "state.pt").exists()
     start: dict[str, Any] = {"initial": _initial(args, checkpoint, spec, options, resumes=resumes)}
     if not args.resume and (args.output / "state.pt").exists():
@@ -133,15 +143,17 @@ def _initial(
         return read_backbone(args.backbone_weights, spec)
     require(
         resumes or not (options.frozen_stages or options.norm_eval),
-        f"recipe {args.recipe} freezes parts of the backbone, which are random without weights; give "
+        "what is frozen of the backbone would stay random; give "
         "--backbone-weights or --init, or train all of it: --frozen-stages 0 --no-norm-eval",
     )
     return None
 
 
 def _of_checkpoint(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
-    """Return the checkpoint's tensors if its body is the spec's; the class layer may differ."""
-    ours, theirs = (replace(s, name="-", class_names=("-",), resize_box=(1, 1)) for s in (spec, checkpoint.spec))
+    """Return the checkpoint's tensors if its body is the spec's; the class layer and the stuff may differ."""
+    ours, theirs = (
+        replace(s, name="-", class_names=("-",), stuff_names=(), resize_box=(1, 1)) for s in (spec, checkpoint.spec)
+    )
     require(
         replace(ours, scale_ranges=theirs.scale_ranges, train_short_sides=theirs.train_short_sides) == theirs,
         f"{checkpoint.path} is a {checkpoint.spec.name}, the run trains {spec.name}; give the matching --variant",

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from solov2_edge.errors import InputError, require
+from solov2_edge.errors import InputError, SolovEdgeError, require
 
-__all__ = ["World", "joined", "place"]
+__all__ = ["World", "end_silently", "joined", "place", "yielding"]
 
 # Process 0 evaluates while the others wait for it; a process that died is noticed at once all the same.
 PATIENCE = timedelta(hours=12)
+# torchrun ends all processes as soon as one has failed. So a process gives the one that speaks for it time to do so:
+LINGER = 60.0  # seconds, before it ends in silence
+COURTESY = 4.0  # seconds, before it says what process 0 has probably met too
 _BROKEN = re.compile(r"gloo|nccl|connection|socket|peer|store", re.IGNORECASE)
 
 
@@ -110,5 +115,22 @@ def joined(world: World) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError) or not _BROKEN.search(str(error)):
             raise
-        raise SystemExit(1) from error
+        end_silently(1)
     dist.destroy_process_group()
+
+
+@contextmanager
+def yielding(world: World) -> Iterator[None]:
+    """Let an error that all processes meet be told once, by process 0."""
+    try:
+        yield
+    except (SolovEdgeError, OSError):
+        if not world.leads:
+            time.sleep(COURTESY)
+        raise
+
+
+def end_silently(exit_code: int) -> NoReturn:
+    """End this process of several, whose failure another one is telling."""
+    time.sleep(LINGER)
+    raise SystemExit(exit_code)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from solov2_edge.distributed import World
+from solov2_edge.distributed import World, end_silently
 from solov2_edge.errors import SolovEdgeError
 from solov2_edge.loss import BatchTargets, count_targets, solov2_losses
 from solov2_edge.model import SOLOv2
@@ -72,7 +72,7 @@ class Stepper:
         self.forward: Callable[[Tensor], Any] = model
         if world.size > 1:
             # Statistics of batch norms need no broadcast: synced_norm keeps them equal.
-            self.forward = DistributedDataParallel(model, broadcast_buffers=False)
+            self.forward = DistributedDataParallel(model, forward_sync_buffers=False)
         if options.compile:
             self.forward = compiled(self.forward, self.device)  # type: ignore[arg-type]  # DDP is a module too
 
@@ -124,7 +124,7 @@ class Stepper:
     def _stop(self, what: str, parts: str, *, speaks: bool) -> None:
         """Leave the step: one process says why, the others end silently."""
         if not speaks:
-            raise SystemExit(1)
+            end_silently(1)
         raise NotFiniteError(what, parts, self.world.rank)
 
 
