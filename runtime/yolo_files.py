@@ -12,11 +12,11 @@ from typing import Any
 
 from solov2_edge.errors import InputError, require
 from solov2_edge.runtime.annotation_faults import Fault, Report
-from solov2_edge.runtime.picture_headers import SNIFF_BYTES, picture_format, picture_size
-from solov2_edge.runtime.pictures import PICTURE_SUFFIXES, read_picture
+from solov2_edge.runtime.picture_shape import picture_shape
+from solov2_edge.runtime.pictures import PICTURE_SUFFIXES
 from solov2_edge.runtime.yolo_names import NAME_LISTS, DataYaml, find_yaml, read_names, read_yaml
 
-__all__ = ["find_class_list", "picture_shape", "read_yolo"]
+__all__ = ["find_class_list", "read_yolo"]
 
 SLACK = 0.01  # share of the picture that rounding tools overshoot by; what lies outside is never drawn
 PARENTS = 2  # folders above the labels that may hold their names
@@ -85,25 +85,6 @@ def read_yolo(path: Path, images: Path | None, split: str, report: Report) -> tu
         report(Fault(label.as_posix(), "", missing, "put the picture there, or remove the labels"))
     data["annotations"] = [{"id": number, **entry} for number, entry in enumerate(data["annotations"], start=1)]
     return data, pictures
-
-
-def picture_shape(path: Path) -> tuple[int, int]:
-    """Return the (height, width) of a picture as :func:`read_picture` would give it, decoding only turned ones.
-
-    Raises:
-        InputError: it is missing or no picture.
-    """
-    try:
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); expected a picture") from error
-    kind = picture_format(data[:SNIFF_BYTES])
-    size = None if kind is None else picture_size(data, kind)
-    # Only a decoder knows what an EXIF block or TIFF tag turns.
-    if size is None or kind == "TIFF" or b"Exif" in data[:4096] or b"eXIf" in data or b"EXIF" in data:
-        height, width = read_picture(path).shape[:2]
-        return height, width
-    return size
 
 
 def _start(path: Path, listed: Path, yaml: DataYaml | None, split: str) -> Path:

@@ -17,8 +17,8 @@ from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.runtime.annotation_sets import COCO, Located, locate, read_located
 from solov2_edge.runtime.annotations import is_segmentation, read_annotated
 from solov2_edge.runtime.class_choice import ClassChoice
+from solov2_edge.runtime.picture_shape import picture_shape
 from solov2_edge.runtime.rle import decode_rle
-from solov2_edge.runtime.yolo_files import picture_shape
 from solov2_edge.scene_cache import SceneCache
 
 __all__ = ["CocoPictures", "decode_mask", "read_pictures", "read_scene"]
