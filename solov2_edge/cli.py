@@ -49,7 +49,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "browser": ("solov2_edge.command_browser", "a page that runs an artefact in the browser itself, camera included"),
     "live": ("solov2_edge.command_live", "a camera, a stream or a video into a window, a page, a video or JSON lines"),
     "doctor": ("solov2_edge.command_doctor", "what this machine can run, what holds it back, and the cure for each"),
-    "train": ("solov2_edge.command_train", "train a variant on a COCO annotation file"),
+    "train": ("solov2_edge.command_train", "train a variant on COCO, LabelMe or YOLO annotations, or check them"),
 }
 
 # Import name of a third-party package -> (extra that installs it, what it is for).

@@ -17,6 +17,7 @@ from solov2_edge.train_arguments import add_choice_arguments, options_of
 from solov2_edge.training_data import add_data_arguments, open_training, open_validation
 
 if TYPE_CHECKING:
+    from solov2_edge.annotated_pictures import CocoPictures
     from solov2_edge.checkpoint import Checkpoint
     from solov2_edge.distributed import World
     from solov2_edge.model import SOLOv2
@@ -66,11 +67,24 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 
 
 def _check(args: argparse.Namespace, console: Console) -> CommandResult:
-    from solov2_edge.command_check import check
+    from solov2_edge.train_check import check
     from solov2_edge.variants import variant
 
+    require(args.panoptic is None, "--check looks through annotations of instances; leave --panoptic out")
     spec = variant(args.variant)
-    return check(args, console, spec, options_of(args, spec, 1, None))
+    options = options_of(args, spec, 1, None)
+    result = check(args, console, spec, options)
+    if args.draw_batch is not None and not result.exit_code:
+        pictures = open_training(args, 0, console)
+        _draw(args.draw_batch, pictures, _spec(variant(args.variant, pictures.class_names), options), options, console)
+    return result
+
+
+def _draw(path: Path, pictures: CocoPictures, spec: ModelSpec, options: TrainOptions, console: Console) -> None:
+    from solov2_edge.draw_batch import draw_first_batch
+
+    draw_first_batch(path, pictures, spec, options)
+    console.log(f"the first batch with its targets: {path}")
 
 
 def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[], CommandResult]:
@@ -94,6 +108,8 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
     size = options.input_size
     shown = f"short sides {' '.join(map(str, options.short_sides))}" if size is None else f"{size[0]}x{size[1]}"
     console.log(f"{len(pictures.files)} pictures, {len(pictures.class_names)} classes, {spec.name} at {shown}")
+    if args.draw_batch is not None and world.leads:
+        _draw(args.draw_batch, pictures, spec, options, console)
     if calibration is not None and checkpoint is not None:
         start = imitation(checkpoint, spec, options, calibration, console)
     watch = Watch(console.track, console.note, console.log, args.tensorboard)
