@@ -24,6 +24,7 @@ from solov2_edge.files import write_aside
 from solov2_edge.manifest import sha256_of
 from solov2_edge.model import SOLOv2
 from solov2_edge.recognise import mismatch
+from solov2_edge.safetensors_header import with_sorted_metadata
 from solov2_edge.spec import ModelSpec
 from solov2_edge.state_files import LICENCE_KEY, SPEC_KEY, Contents, read_contents
 from solov2_edge.zoo import licence_of
@@ -140,7 +141,7 @@ def save_checkpoint(
         tensors[name] = tensor.to("cpu", kept).contiguous().clone()
         _require_finite(name, tensors[name], f"as {str(kept).removeprefix('torch.')} ")
     words = {**(metadata or {}), SPEC_KEY: json.dumps(spec.to_dict()), LICENCE_KEY: licence, "format": "pt"}
-    write_aside(path, save(tensors, words))
+    write_aside(path, with_sorted_metadata(save(tensors, words)))
 
 
 def expected_shapes(spec: ModelSpec) -> dict[str, tuple[int, ...]]:

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from solov2_edge.batches import EpochBatches
 from solov2_edge.checkpoint import read_checkpoint
+from solov2_edge.cli import main
 from solov2_edge.data import CocoPictures, read_pictures
 from solov2_edge.errors import InputError, SolovEdgeError
 from solov2_edge.spec import ModelSpec
@@ -110,22 +113,45 @@ def test_a_resumed_run_equals_one_that_was_not_killed(
     assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
 
 
-def test_sigkill_at_any_moment_leaves_a_run_to_resume(discs: Path, tmp_path: Path) -> None:
+def test_a_run_killed_within_an_epoch_and_resumed_ends_in_the_same_bytes(
+    write_discs: Callable[..., Path], tmp_path: Path
+) -> None:
+    """SIGKILL through the real command line; accumulation, the average, AdamW and a half-done epoch come back."""
+    discs = write_discs(tmp_path, count=12)
     run = [
-        *(sys.executable, "-m", "solov2_edge", "train", "--annotations", str(discs), "--images", str(discs.parent)),
-        *("--input-size", "64x64", "--epochs", "200", "--batch-size", "2", "-o", str(tmp_path / "run"), "--quiet"),
+        *("train", "--annotations", str(discs), "--images", str(tmp_path), "--input-size", "64x64", "--quiet"),
+        *("--epochs", "2", "--batch-size", "1", "--accumulate", "2", "--state-every", "1", "--ema-decay", "0.9"),
     ]
-    process = subprocess.Popen(run, start_new_session=True)
-    deadline = time.monotonic() + 300
-    while not (tmp_path / "run" / "state.pt").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, "the run ended before its first state"
-        time.sleep(0.05)
-    time.sleep(0.7)  # somewhere inside a later epoch
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
-    assert state["epoch"] >= 1
-    read_checkpoint(tmp_path / "run" / "last.safetensors")
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the other process: sums are then in the same order
+    try:
+        assert main([*run, "-o", str(whole)]) == 0
+        process = subprocess.Popen(
+            [sys.executable, "-m", "solov2_edge", *run, "-o", str(killed)],
+            start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        deadline, seen = time.monotonic() + 300, set()
+        while len(seen) < 3 and time.monotonic() < deadline:  # the first epoch is logged, and three states later
+            assert process.poll() is None, "the run ended before it could be killed"
+            if (killed / "log.csv").exists():
+                seen.add((killed / "state.pt").stat().st_mtime_ns)
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        step = int(torch.load(killed / "state.pt", weights_only=True)["step"])
+        assert step % 6 != 0, "killed inside of an epoch of 6 steps"
+        assert main([*run, "-o", str(killed), "--resume"]) == 0
+    finally:
+        torch.set_num_threads(threads)
+    assert (killed / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+    logs = []
+    for folder in (whole, killed):
+        with (folder / "log.csv").open(newline="") as stream:
+            logs.append([[row[k] for k in LOG_COLUMNS if "second" not in k] for row in csv.DictReader(stream)])
+    assert logs[0] == logs[1]
+    assert len(logs[0]) == 2
 
 
 def test_a_state_of_another_run_is_refused(
@@ -142,9 +168,24 @@ def test_a_state_of_another_run_is_refused(
         train(pictures, spec, tmp_path, OPTIONS, resume=True)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(pictures: CocoPictures, spec: ModelSpec, tmp_path: Path) -> None:
-    with pytest.raises(SolovEdgeError, match="not finite in epoch"):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_its_pictures(
+    pictures: CocoPictures, spec: ModelSpec, tmp_path: Path
+) -> None:
+    with pytest.raises(SolovEdgeError, match="not finite in epoch") as caught:
         train(pictures, spec, tmp_path, replace(OPTIONS, learning_rate=1e9, clip_norm=1e9, warmup_steps=0, epochs=9))
+    assert caught.value.exit_code == 1
+    with np.load(tmp_path / "bad-batch.npz") as bad:
+        names = bad["pictures"].tolist()
+        assert len(names) == 2
+        assert set(names) <= {path.name for path in pictures.files}
+        assert all(name in str(caught.value) for name in names)
+        assert bad["images_0"].shape == (2, 3, 64, 64)
+        assert bad["masks_0_1"].shape[1:] == (16, 16)
+        assert len(bad["cells_0_0"]) == len(bad["objects_0_0"])
+    epoch = int(str(caught.value).partition("epoch ")[2].partition(",")[0])
+    step = int(str(caught.value).partition("step ")[2].partition(" ")[0])
+    order = EpochBatches(4, OPTIONS, 0).order(epoch - 1)
+    assert names == [pictures.files[i].name for i in order[2 * (step - 1) : 2 * step]]
 
 
 def test_initial_weights_are_taken_where_they_fit(
@@ -176,9 +217,33 @@ def test_learning_rate(schedule: str, step: int, factor: float) -> None:
     assert learning_rate_factor(step, 1000, options) == pytest.approx(factor, abs=0.01)
 
 
+def test_the_rate_falls_at_the_given_epochs_and_warms_up_from_the_given_ratio() -> None:
+    options = replace(OPTIONS, schedule="steps", epochs=12, decay_epochs=(8, 11), warmup_steps=6, warmup_ratio=1 / 3)
+    steps = 7  # of an epoch
+    factors = [learning_rate_factor(epoch * steps, 12 * steps, options) for epoch in range(12)]
+    assert factors == pytest.approx([1 / 3, *[1.0] * 7, *[0.1] * 3, 0.01])
+    assert learning_rate_factor(3, 12 * steps, options) == pytest.approx(2 / 3)
+    assert learning_rate_factor(8 * steps - 1, 12 * steps, options) == 1.0
+
+
 @pytest.mark.parametrize(
     "change",
-    [{"epochs": 0}, {"input_size": (100, 64)}, {"learning_rate": 0.0}, {"optimizer": "lion"}, {"ema_decay": 1.0}],
+    [
+        {"epochs": 0},
+        {"input_size": (100, 64)},
+        {"learning_rate": 0.0},
+        {"optimizer": "lion"},
+        {"ema_decay": 1.0},
+        {"short_sides": (64,)},
+        {"input_size": None},
+        {"input_size": None, "short_sides": (64,)},
+        {"decay_epochs": (2,)},
+        {"schedule": "steps", "decay_epochs": (2, 4)},
+        {"frozen_stages": 5},
+        {"accumulate": 0},
+        {"warmup_ratio": 0.0},
+        {"learning_rate": float("nan")},
+    ],
 )
 def test_options_out_of_range_are_refused(change: dict) -> None:
     with pytest.raises(InputError):
