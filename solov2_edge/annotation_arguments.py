@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from solov2_edge.errors import require
-from solov2_edge.runtime.class_choice import ClassChoice
+
+if TYPE_CHECKING:
+    from solov2_edge.runtime.class_choice import ClassChoice
 
 __all__ = ["FORMS", "add_annotation_arguments", "class_choice"]
 
@@ -42,6 +45,8 @@ def class_choice(args: argparse.Namespace, annotations: Path | None = None) -> C
     Raises:
         InputError: malformed, or a name is no class.
     """
+    from solov2_edge.runtime.class_choice import ClassChoice
+
     pairs = [entry.partition("=") for entry in args.rename]
     for entry, (_, sign, _) in zip(args.rename, pairs, strict=True):
         require(bool(sign), f"--rename {entry}: expected OLD=NEW, for example --rename car=vehicle")
