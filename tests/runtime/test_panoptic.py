@@ -144,9 +144,9 @@ def test_a_manifest_names_the_semantic_logits_exactly_where_there_is_stuff(tiny_
     spec = replace(tiny_manifest.spec, stuff_names=STUFF)
     manifest = Manifest(spec, "onnx", "fp32", InputContract("image", 64, 96), outputs=raw_names(spec))
     assert Manifest.from_json(manifest.to_json()) == manifest
-    for spec, names in ((spec, raw_names(tiny_manifest.spec)), (tiny_manifest.spec, raw_names(spec))):
+    for other, names in ((spec, raw_names(tiny_manifest.spec)), (tiny_manifest.spec, raw_names(spec))):
         with pytest.raises(InputError, match="outputs must name"):
-            Manifest(spec, "onnx", "fp32", manifest.input, outputs=names)
+            Manifest(other, "onnx", "fp32", manifest.input, outputs=names)
 
 
 @pytest.mark.parametrize(

@@ -118,11 +118,21 @@ def adelaidet_name() -> Callable[[str], str]:
 @pytest.fixture(scope="session")
 def write_discs() -> Callable[..., Path]:
     """Return a function: folder -> path of the annotations of a small COCO set written there."""
-    path = Path(__file__).with_name("coco_fixture.py")
-    spec = importlib.util.spec_from_file_location("solov2_edge_coco_fixture", path)
+    return _function("coco_fixture", "write_discs")
+
+
+@pytest.fixture(scope="session")
+def write_panoptic() -> Callable[..., Path]:
+    """Return a function: folder -> path of the annotations of a small COCO panoptic set written there."""
+    return _function("panoptic_fixture", "write_panoptic")
+
+
+def _function(module_name: str, name: str) -> Callable[..., Path]:
+    path = Path(__file__).with_name(f"{module_name}.py")
+    spec = importlib.util.spec_from_file_location(f"solov2_edge_{module_name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    function: Callable[..., Path] = module.write_discs
+    function: Callable[..., Path] = getattr(module, name)
     return function
