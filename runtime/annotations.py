@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solov2_edge.errors import InputError, require
+from solov2_edge.runtime.lvis_protocol import with_names
 from solov2_edge.runtime.pictures import read_picture
 from solov2_edge.runtime.rle import rle_runs
 
@@ -46,6 +47,8 @@ def read_annotations(path: Path) -> dict[str, Any]:
         raise InputError(f"cannot read the annotations {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error}); give a COCO instances file") from error
+    if isinstance(data, dict):
+        data["images"] = with_names(data.get("images"))
     for key, types in _FIELDS.items():
         entries = data.get(key) if isinstance(data, dict) else None
         good = isinstance(entries, list) and all(
@@ -109,6 +112,8 @@ def read_picture_of(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
         InputError: it is missing, unreadable, or of another size than annotated, which its masks rely on.
     """
     path = folder / picture["file_name"]
+    if "coco_url" in picture and not path.is_file():  # LVIS is of two splits of COCO; the folder may be one of them
+        path = folder / path.name
     require(path.is_file(), f"the annotations name a picture that is not there: {path}")
     frame = read_annotated(path)
     height, width = picture.get("height", frame.shape[0]), picture.get("width", frame.shape[1])

@@ -1,23 +1,25 @@
-"""COCO mask AP of anything that segments, by pycocotools, in points of 100."""
+"""COCO and LVIS mask AP of anything that segments, and its box AP, by pycocotools, in points of 100."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from solov2_edge.errors import InputError, MissingDependencyError, require
+from solov2_edge.errors import MissingDependencyError, require
 from solov2_edge.runtime.annotation_sets import open_annotations
 from solov2_edge.runtime.annotations import category_ids, read_picture_of
+from solov2_edge.runtime.box_evaluation import box_results, box_truth
 from solov2_edge.runtime.class_choice import ClassChoice
+from solov2_edge.runtime.coco_judge import Figures, judge
 from solov2_edge.runtime.instances import Instances
-from solov2_edge.runtime.matches import Matches, read_matches
+from solov2_edge.runtime.lvis_protocol import check_lvis, frequency_ap, ignore_unmatched, searched
+from solov2_edge.runtime.matches import Matches
 from solov2_edge.runtime.measured import measured
 
 if TYPE_CHECKING:
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Evaluation", "evaluate"]
 
-_IOU_50, _IOU_75 = 0, 5  # indices into pycocotools' IoU thresholds 0.5, 0.55, ..., 0.95
-_AREAS = ("all", "small", "medium", "large")  # pycocotools' order; bounds 32^2 and 96^2 pixels of the picture
-_UNDEFINED = -1.0  # COCO's own mark for an AP over no objects
+PROTOCOLS = ("coco", "lvis")
+_OPTIONAL = ("boxes", "frequencies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,9 @@ class Evaluation:
         pictures: pictures evaluated.
         instances: annotated objects in them, crowds not counted.
         detections: instances segmented in them.
-        max_detections: best detections of a picture and category that count.
+        max_detections: best detections of a picture and category that count; of a picture alone under LVIS.
+        boxes: the figures of the masks' boxes judged as detection, if asked for.
+        frequencies: ``ap_rare``, ``ap_common`` and ``ap_frequent`` under LVIS, else None.
         matches: which detections were right, for :mod:`solov2_edge.runtime.bootstrap`.
     """
 
@@ -59,10 +62,16 @@ class Evaluation:
     detections: int
     max_detections: int
     matches: Matches = field(repr=False, compare=False)
+    boxes: Figures | None = None
+    frequencies: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-ready plain data."""
-        return {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "matches"}
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "matches"}
+        for name in _OPTIONAL:
+            if plain[name] is None:
+                del plain[name]
+        return plain | ({} if self.boxes is None else {"boxes": self.boxes.to_dict()})
 
 
 def evaluate(
@@ -73,6 +82,8 @@ def evaluate(
     choice: ClassChoice | None = None,
     max_detections: int = 100,
     limit: int | None = None,
+    boxes: bool = False,
+    protocol: str = "coco",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Segment annotated pictures and return the COCO mask AP.
@@ -89,8 +100,11 @@ def evaluate(
         annotations: COCO instances (JSON), a LabelMe folder or YOLO labels; see :mod:`annotation_sets`.
         images: folder that holds the pictures, by their ``file_name``; default: where the annotations say.
         choice: classes to rename, merge or keep; names the annotations lack are passed over.
-        max_detections: best detections of a picture and category that count.
+        max_detections: best detections of a picture and category that count; under LVIS of a picture alone, there 300
+            is usual.
         limit: evaluate the first so many pictures of the file only.
+        boxes: whether to judge the boxes of the masks too.
+        protocol: ``"coco"`` or ``"lvis"``, see :mod:`solov2_edge.runtime.lvis_protocol`.
         progress: called with (pictures done, pictures in all) after each picture.
 
     Raises:
@@ -101,10 +115,15 @@ def evaluate(
     if importlib.util.find_spec("pycocotools") is None:  # before minutes of segmenting
         raise MissingDependencyError("pycocotools", "eval", "computing COCO mask AP")
     require(max_detections >= 1, f"max_detections must be at least 1, got {max_detections!r}")
+    require(protocol in PROTOCOLS, f"the protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
     require(limit is None or limit >= 1, f"limit must be at least 1 picture, got {limit!r}")
 
     found = open_annotations(annotations, images)
     truth = found.data if choice is None else choice.apply(found.data, str(annotations), strict=False)
+    lvis = protocol == "lvis"
+    if lvis:
+        require(not choice, "LVIS lists the categories of each picture by id; leave the choice of classes out")
+        check_lvis(truth, annotations)
     pictures = truth["images"][:limit]
     chosen = {picture["id"] for picture in pictures}
     objects = sum(1 for a in truth["annotations"] if a["image_id"] in chosen and not a.get("iscrowd"))
@@ -125,60 +144,26 @@ def evaluate(
             progress(done, len(pictures))
 
     truth = measured(truth, sizes, annotations)
-    precision, matches = _judge(truth, results, pictures, max_detections, annotations)
-    by_area = {name: _mean(precision[:, :, :, index]) for index, name in enumerate(_AREAS)}
+    categories, amend = None, None
+    if lvis:
+        results = searched(results, truth, pictures, max_detections)
+        # AP of a category without objects is undefined, and there are a thousand of them.
+        categories = sorted({a["category_id"] for a in truth["annotations"] if a["image_id"] in chosen})
+        amend = partial(ignore_unmatched, pictures=pictures)
+    terms = partial(judge, pictures=pictures, max_detections=max_detections, annotations=annotations)
+    precision, matches = terms(truth, results, categories=categories, amend=amend)
+    figures, box_figures = Figures.of(precision), None
+    if boxes:
+        boxed = box_truth(truth, sizes, annotations)
+        box_precision, _ = terms(boxed, box_results(results), kind="bbox", categories=categories, amend=amend)
+        box_figures = Figures.of(box_precision)
     return Evaluation(
-        ap=by_area["all"],
-        ap50=_mean(precision[_IOU_50, :, :, 0]),
-        ap75=_mean(precision[_IOU_75, :, :, 0]),
-        ap_small=by_area["small"],
-        ap_medium=by_area["medium"],
-        ap_large=by_area["large"],
+        **figures.to_dict(),
         pictures=len(pictures),
         instances=objects,
         detections=detections,
         max_detections=max_detections,
         matches=matches,
+        boxes=box_figures,
+        frequencies=frequency_ap(precision, categories, truth["categories"], annotations) if categories else None,
     )
-
-
-def _judge(
-    truth: dict[str, Any],
-    results: list[dict[str, Any]],
-    pictures: list[dict[str, Any]],
-    max_detections: int,
-    annotations: str | PathLike[str],
-) -> tuple[NDArray[np.float64], Matches]:
-    """Return pycocotools' precision table, (IoU thresholds, recalls, categories, areas), and what it matched."""
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        expected, got = COCO(), COCO()
-        # pycocotools marks a detection that is right with its object's id, so that an object of id 0 is never found.
-        objects = [{**a, "id": i} for i, a in enumerate(truth["annotations"], start=1)]
-        expected.dataset = {**truth, "annotations": objects}
-        got.dataset = {
-            "images": truth["images"],
-            "categories": truth["categories"],
-            "annotations": [{**r, "id": i, "iscrowd": 0} for i, r in enumerate(results, start=1)],
-        }
-        try:
-            expected.createIndex()
-            got.createIndex()
-            judge = COCOeval(expected, got, "segm")
-            judge.params.imgIds = [picture["id"] for picture in pictures]
-            judge.params.maxDets = [max_detections]
-            judge.evaluate()
-            judge.accumulate()
-        except (KeyError, TypeError, IndexError) as error:
-            raise InputError(f"{annotations} has an annotation pycocotools cannot read: {error!r}") from error
-    params, order = judge.params, np.asarray(judge.params.imgIds).tolist()
-    matches = read_matches(judge.evalImgs, order, len(params.areaRng), params.recThrs, len(params.iouThrs))
-    return np.asarray(judge.eval["precision"][..., 0]), matches
-
-
-def _mean(precision: NDArray[np.float64]) -> float:
-    """Return the mean over what is defined, in points; pycocotools marks categories without objects with -1."""
-    defined = precision[precision > -1]
-    return 100 * float(defined.mean()) if defined.size else _UNDEFINED

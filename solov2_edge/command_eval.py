@@ -32,6 +32,9 @@ COLUMNS = {
     "medium": "ap_medium",
     "large": "ap_large",
 }
+BOX_COLUMNS = {"box AP": "ap", "box AP50": "ap50", "box AP75": "ap75"}
+FREQUENCY_COLUMNS = {"APr": "ap_rare", "APc": "ap_common", "APf": "ap_frequent"}
+USUAL_DETECTIONS = {"coco": 100, "lvis": 300}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
     parser.add_argument(
-        "--max-detections", type=int, default=100, metavar="N", help="detections per picture that count (100)"
+        "--max-detections", type=int, metavar="N", help="detections per picture that count (100; 300 under LVIS)"
+    )
+    parser.add_argument("--boxes", action="store_true", help="also judge the boxes of the masks, as detection: box AP")
+    parser.add_argument(
+        "--protocol",
+        choices=("coco", "lvis"),
+        default="coco",
+        help="lvis: by LVIS's lists of searched categories, with AP of rare, common and frequent ones (coco)",
     )
     parser.add_argument(
         "--input-size",
@@ -85,6 +95,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         if not any(is_checkpoint(model) for model in (*args.models, args.baseline) if model is not None):
             raise InputError("--input-size is for checkpoints, and none is given; an artefact has its own size")
     options = segmenter_options(args)
+    args.max_detections = args.max_detections or USUAL_DETECTIONS[args.protocol]
     options.setdefault("max_instances", args.max_detections)
 
     models = list(dict.fromkeys([*([args.baseline] if args.baseline else []), *args.models]))
@@ -129,6 +140,8 @@ def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], co
             choice=class_choice(args),
             max_detections=args.max_detections,
             limit=args.limit,
+            boxes=args.boxes,
+            protocol=args.protocol,
             progress=progress,
         )
 
@@ -156,7 +169,18 @@ def _compare(rows: list[dict[str, Any]], results: dict[Path, Evaluation], baseli
 
 def _print(rows: list[dict[str, Any]], console: Console) -> None:
     compared = any("drop" in row for row in rows)
-    header = ("model", *COLUMNS, "AP 95%", *(("drop", "drop 95%") if compared else ()), "pictures", "objects")
+    boxes = BOX_COLUMNS if "boxes" in rows[0] else {}
+    frequencies = FREQUENCY_COLUMNS if "frequencies" in rows[0] else {}
+    header = (
+        "model",
+        *COLUMNS,
+        *frequencies,
+        *boxes,
+        "AP 95%",
+        *(("drop", "drop 95%") if compared else ()),
+        "pictures",
+        "objects",
+    )
     console.table(header, [_cells(row, compared=compared) for row in rows])
 
 
@@ -164,13 +188,19 @@ def _cells(row: dict[str, Any], *, compared: bool) -> tuple[str, ...]:
     drop = (f"{row['drop']:.2f}", _range(row["drop_interval"], 2)) if "drop" in row else ("-", "-")
     return (
         row["model"].name,
-        # COCO says -1 where no object is of that size.
-        *(f"{row[key]:.1f}" if row[key] >= 0 else "-" for key in COLUMNS.values()),
+        *(_points(row[key]) for key in COLUMNS.values()),
+        *(_points(row["frequencies"][key]) for key in FREQUENCY_COLUMNS.values() if "frequencies" in row),
+        *(_points(row["boxes"][key]) for key in BOX_COLUMNS.values() if "boxes" in row),
         _range(row["ap_interval"], 1),
         *(drop if compared else ()),
         str(row["pictures"]),
         str(row["instances"]),
     )
+
+
+def _points(ap: float) -> str:
+    """Return AP with one digit; COCO says -1 where there is no such object."""
+    return f"{ap:.1f}" if ap >= 0 else "-"
 
 
 def _range(ends: list[float] | None, digits: int) -> str:

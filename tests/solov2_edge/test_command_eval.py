@@ -168,3 +168,37 @@ def test_missing_annotations_are_one_sentence(data: list[str], capsys: pytest.Ca
     err = capsys.readouterr().err
     assert "gone.json" in err
     assert err.count("\n") == 1
+
+
+def test_box_ap_beside_mask_ap(data: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "20.onnx", "--boxes", *data]) == 0
+    header, row = capsys.readouterr().out.splitlines()[:2]
+    assert header.split()[7:13] == ["box", "AP", "box", "AP50", "box", "AP75"]
+    assert row.split()[7:10] == ["100.0", "100.0", "100.0"]
+    assert main(["eval", "20.onnx", "--boxes", "--json", *data]) == 0
+    assert json.loads(capsys.readouterr().out)["results"][0]["boxes"]["ap"] == pytest.approx(100)
+
+
+def test_lvis_on_request(data: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    plain, seen = command_eval.open_segmenter, []
+
+    def spy(path: Path, **options: Any) -> Any:
+        seen.append(options["max_instances"])
+        return plain(path, **{**options, "max_instances": 100})
+
+    monkeypatch.setattr(command_eval, "open_segmenter", spy)
+    assert main(["eval", "20.onnx", "--protocol", "lvis", *data]) == 2
+    assert "neg_category_ids" in capsys.readouterr().err
+    path = Path(data[1])
+    document = json.loads(path.read_text(encoding="utf-8"))
+    for picture in document["images"]:
+        picture |= {"neg_category_ids": [], "not_exhaustive_category_ids": []}
+    document["categories"][0]["frequency"] = "c"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert main(["eval", "20.onnx", "--protocol", "lvis", *data]) == 0
+    header, row = capsys.readouterr().out.splitlines()[:2]
+    assert header.split()[7:10] == ["APr", "APc", "APf"]
+    assert row.split()[7:10] == ["-", "100.0", "-"]
+    assert seen[-1] == 300
+    assert main(["eval", "20.onnx", "--protocol", "lvis", "--classes", "cell", *data]) == 2
+    assert "leave the choice of classes out" in capsys.readouterr().err
