@@ -74,6 +74,7 @@ def imitation(
     from solov2_edge.qat_steps import weights_on_steps
 
     assert options.integers is not None  # this is what the run is for
+    assert options.input_size is not None  # the options have seen to it
     batches = calibration.batches(spec, InputContract("tensor", *options.input_size))
     tracked = console.track(batches, len(calibration.pictures), "calibrating")
     pictures = (torch.from_numpy(batch) for batch in tracked)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-from solov2_edge.augment import AugmentOptions
+from solov2_edge.augment_options import AugmentOptions
 from solov2_edge.errors import InputError
 from solov2_edge.spec import ModelSpec
 from solov2_edge.train_options import TrainOptions

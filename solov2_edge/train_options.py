@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from solov2_edge.augment import AugmentOptions
+from solov2_edge.augment_options import AugmentOptions
 from solov2_edge.errors import require
 
 __all__ = ["IntegerOptions", "TrainOptions", "learning_rate_factor"]
