@@ -155,7 +155,9 @@ def test_labels_turn_with_their_picture(spec: ModelSpec, pictures: PanopticPictu
         grey = (sample.image[0] * spec.std[0] + spec.mean[0]).numpy()
         assert sample.semantic is not None
         labels = sample.semantic.numpy()
-        inner = cv2.erode(np.stack([labels == k for k in range(3)], -1).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+        # Interpolation mixes what lies within a few pixels, beyond the window's edge too.
+        masks = np.pad(np.stack([labels == k for k in range(3)], -1).astype(np.uint8), ((3, 3), (3, 3), (0, 0)))
+        inner = cv2.erode(masks, np.ones((7, 7), np.uint8))[3:-3, 3:-3] > 0
         sand, water, things = (grey[inner[..., k]] for k in range(3))
         kinds.add(labels.tobytes())
         assert ((sand > 85) & (sand < 115)).all()
