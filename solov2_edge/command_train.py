@@ -177,7 +177,7 @@ def _of_checkpoint(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Any]:
     if spec.class_names == checkpoint.spec.class_names:
         return checkpoint.state
     # Rows of as many other classes would fit, and start every one of these as something else.
-    return {name: tensor for name, tensor in checkpoint.state.items() if ".conv_cls." not in name}
+    return {name: tensor for name, tensor in checkpoint.state.items() if "conv_cls" not in name}
 
 
 def _evaluator(args: argparse.Namespace, size: tuple[int, int] | None) -> Any:
