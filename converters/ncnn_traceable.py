@@ -63,7 +63,7 @@ class NcnnTraceable(Traceable):
         scores, kernels = (torch.cat(rows).contiguous().numpy() for rows in zip(*parts, strict=True))
         return RawOutputs(scores, kernels, features[0].numpy())
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Run the trunk.
 
         Args:

@@ -20,6 +20,7 @@ from solov2_edge.converters.fold import fold_batch_norms
 from solov2_edge.errors import require
 from solov2_edge.layers import append_coordinates, resize
 from solov2_edge.manifest import InputContract
+from solov2_edge.mask_feature import SeparateMaskFeatureHead
 from solov2_edge.model import SOLOv2
 from solov2_edge.runtime.session import RawOutputs
 
@@ -167,8 +168,8 @@ class Traceable(nn.Module):
         first and resized once.
         """
         branch = self.network.mask_head.mask_feature_head
-        if self.spec.mask_features == "separate":
-            return self._separate_features(pyramid)
+        if isinstance(branch, SeparateMaskFeatureHead):
+            return self._separate_features(branch, pyramid)
         p2, p3, p4, p5 = pyramid[:4]
         if self.spec.feature_coordinates:
             p5 = torch.cat([p5, self.get_buffer("mask_coordinates")], dim=1)
@@ -184,9 +185,8 @@ class Traceable(nn.Module):
         features: Tensor = branch.conv_pred(fine + resize(total, *fine.shape[-2:]))
         return features
 
-    def _separate_features(self, pyramid: tuple[Tensor, ...]) -> Tensor:
+    def _separate_features(self, branch: SeparateMaskFeatureHead, pyramid: tuple[Tensor, ...]) -> Tensor:
         """Return the (1, 5 E, H / 4, W / 4) mask features of the five levels, one after the other."""
-        branch = self.network.mask_head.mask_feature_head
         features = []
         for number, x in enumerate(_levels(pyramid)):
             if self.spec.feature_coordinates:

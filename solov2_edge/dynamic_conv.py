@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,7 +29,7 @@ def dynamic_logits(kernels: Tensor, features: Tensor, cells: Tensor, spec: Model
         return _convolved(kernels[cells], features, spec.kernel_size)
     logits = kernels.new_empty(len(cells), features[0].numel())
     first = 0
-    for grid, of_level in zip(spec.grids, features.split(spec.mask_channels), strict=True):
+    for grid, of_level in zip(spec.grids, torch.split(features, spec.mask_channels), strict=True):
         own = (cells >= first) & (cells < first + grid * grid)
         first += grid * grid
         logits = logits.masked_scatter(own[:, None], _convolved(kernels[cells[own]], of_level, spec.kernel_size))

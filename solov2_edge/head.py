@@ -29,7 +29,8 @@ class SOLOv2Head(nn.Module):
         self.kernel_convs = self._tower(spec, spec.pyramid_width + 2 * spec.kernel_coordinates)
         self.conv_cls = _output(spec.tower_width, spec.num_classes, bias=-math.log((1 - PRIOR) / PRIOR))
         self.conv_kernel = _output(spec.tower_width, spec.kernel_length, bias=0.0)
-        self.mask_feature_head = SeparateMaskFeatureHead(spec) if self.separate else MaskFeatureHead(spec)
+        branch = SeparateMaskFeatureHead if self.separate else MaskFeatureHead
+        self.mask_feature_head: MaskFeatureHead | SeparateMaskFeatureHead = branch(spec)
 
     @staticmethod
     def _tower(spec: ModelSpec, in_channels: int) -> nn.ModuleList:

@@ -19,6 +19,7 @@ from solov2_edge.deform import DeformConv2d, deform_conv2d, split_offset
 from solov2_edge.errors import require
 from solov2_edge.fake_quant import fold_norm, round_activation, round_bias, round_weight
 from solov2_edge.layers import ConvNormReLU, append_coordinates, resize
+from solov2_edge.mask_feature import MaskFeatureHead
 from solov2_edge.model import HeadOutputs, SOLOv2
 from solov2_edge.qat_rules import Rules
 from solov2_edge.spec import ModelSpec
@@ -208,6 +209,7 @@ class RoundedSOLOv2(SOLOv2):
     def _mask_features(self, pyramid: list[Rounded]) -> Tensor:
         """Return mask features (n, E, H / 4, W / 4); levels are added before the last, common resizing."""
         branch, name = self.mask_head.mask_feature_head, "mask_head.mask_feature_head"
+        assert isinstance(branch, MaskFeatureHead)  # separate ones were refused
         placed = self.spec.feature_coordinates
         results = []
         for level, start in enumerate(pyramid):
