@@ -51,9 +51,10 @@ def write_curves(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 
 
 def _points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
-    """Return (epoch, value) where one was measured; a log read back holds text, empty where nothing was."""
+    """Return (epoch, value) where a number was measured; a log read back holds text, empty where nothing was."""
     found = ((float(row["epoch"]), row.get(name)) for row in rows)
-    return [(epoch, float(value)) for epoch, value in found if value not in (None, "")]
+    numbers = [(epoch, float(value)) for epoch, value in found if value not in (None, "")]
+    return [(epoch, value) for epoch, value in numbers if math.isfinite(value)]
 
 
 def _panel(title: str, series: list[tuple[str, tuple[int, int, int], list[Point]]], last: int) -> NDArray[np.uint8]:
