@@ -13,6 +13,7 @@ from solov2_edge.errors import InputError, require
 from solov2_edge.panoptic_command import add_panoptic_argument, open_panoptic
 from solov2_edge.qat_command import add_qat_arguments, calibration_of, imitation, integer_options
 from solov2_edge.spec import ModelSpec
+from solov2_edge.spec_changes import add_change_argument, changed_variant
 from solov2_edge.train_arguments import add_choice_arguments, options_of
 from solov2_edge.training_data import add_data_arguments, open_training, open_validation
 
@@ -32,8 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_arguments(parser)
     add_panoptic_argument(parser)
     add("--variant", default="nano", help="network, for example nano or light-448-r18 (default: %(default)s)")
+    add_change_argument(parser)
     add("-o", "--output", type=Path, help="run folder; needed unless --check ends before any training")
-    add("--init", type=Path, help="checkpoint to start from; the class layer of other classes starts fresh")
+    add(
+        "--init",
+        type=Path,
+        help="checkpoint to start from, a file or a published one's name; other classes' layer starts fresh",
+    )
     add("--backbone-weights", metavar="FILE", help="ResNet weights to start from: torchvision's file, or timm:resnet18")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
     add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
@@ -68,15 +74,20 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 
 def _check(args: argparse.Namespace, console: Console) -> CommandResult:
     from solov2_edge.train_check import check
-    from solov2_edge.variants import variant
 
     require(args.panoptic is None, "--check looks through annotations of instances; leave --panoptic out")
-    spec = variant(args.variant)
+    spec = changed_variant(args.variant, args.changes)
     options = options_of(args, spec, 1, None)
     result = check(args, console, spec, options)
     if args.draw_batch is not None and not result.exit_code:
         pictures = open_training(args, 0, console)
-        _draw(args.draw_batch, pictures, _spec(variant(args.variant, pictures.class_names), options), options, console)
+        _draw(
+            args.draw_batch,
+            pictures,
+            _spec(changed_variant(args.variant, args.changes, pictures.class_names), options),
+            options,
+            console,
+        )
     return result
 
 
@@ -92,15 +103,14 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
     from solov2_edge.checkpoint import read_checkpoint
     from solov2_edge.panoptic_data import with_stuff
     from solov2_edge.train import Watch, train
-    from solov2_edge.variants import variant
 
     calibration = calibration_of(args)
-    checkpoint = None if args.init is None else read_checkpoint(args.init)
+    checkpoint = None if args.init is None else read_checkpoint(_named(args.init))
     integers = None if calibration is None or checkpoint is None else integer_options(args, checkpoint, calibration)
-    options = options_of(args, variant(args.variant), world.size, integers)
+    options = options_of(args, changed_variant(args.variant, args.changes), world.size, integers)
     evaluate = _evaluator(args, options.input_size)
     pictures = open_training(args, options.workers, console) if args.panoptic is None else open_panoptic(args)
-    spec = with_stuff(_spec(variant(args.variant, pictures.class_names), options), pictures)
+    spec = with_stuff(_spec(changed_variant(args.variant, args.changes, pictures.class_names), options), pictures)
     resumes = args.resume and (args.output / "state.pt").exists()
     start: dict[str, Any] = {"initial": _initial(args, checkpoint, spec, options, resumes=resumes)}
     if not args.resume and (args.output / "state.pt").exists():
@@ -134,6 +144,17 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
         return CommandResult({"checkpoint": str(best), "epochs": result.epochs, "ap": result.best_ap, "log": log})
 
     return job
+
+
+def _named(init: Path) -> Path:
+    """Return the checkpoint to start from: a file, or a published one by its name, fetched if it is not there yet."""
+    from solov2_edge.zoo import ZOO
+
+    if init.exists() or str(init) not in ZOO:
+        return init
+    from solov2_edge.download import download
+
+    return download(ZOO[str(init)]).path
 
 
 def _spec(spec: ModelSpec, options: TrainOptions) -> ModelSpec:
