@@ -35,11 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--variant", default="nano", help="network, for example nano or light-448-r18 (default: %(default)s)")
     add_change_argument(parser)
     add("-o", "--output", type=Path, help="run folder; needed unless --check ends before any training")
-    add(
-        "--init",
-        type=Path,
-        help="checkpoint to start from, a file or a published one's name; other classes' layer starts fresh",
-    )
+    add("--init", type=Path, help="checkpoint or published name to start from; the layer of other classes is new")
     add("--backbone-weights", metavar="FILE", help="ResNet weights to start from: torchvision's file, or timm:resnet18")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
     add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
