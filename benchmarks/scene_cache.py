@@ -1,6 +1,6 @@
 """What a cache of decoded pictures saves: milliseconds of preparing a sample without one, from memory and from disk.
 
-``python benchmarks/scene_cache.py --annotations PATH [--images DIR] [--input-size 448x448]``: the same samples in turn
+``python benchmarks/scene_cache.py [--annotations PATH --images DIR] [--input-size 448x448]``: the same samples in turn
 from each, one thread, medians over the pictures; that every cache gives the very samples of decoding is asserted.
 """
 
@@ -23,20 +23,22 @@ from solov2_edge.data import TrainingSet
 from solov2_edge.scene_cache import DiskScenes, RamScenes
 from solov2_edge.variants import variant
 
+DATA = Path(__file__).resolve().parent.parent / "tests" / "data" / "nuclei_val"
 EPOCHS = 3  # the first fills the caches and is not counted
 
 
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--annotations", type=Path, required=True)
+    parser.add_argument("--annotations", type=Path, default=DATA / "instances.json")
     parser.add_argument("--images", type=Path)
     parser.add_argument("--input-size", default="448x448")
     parser.add_argument("--limit", type=int, default=200, help="pictures (default: %(default)s)")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    every = read_pictures(args.annotations, args.images)
+    shipped = DATA / "images" if args.annotations == DATA / "instances.json" else None
+    every = read_pictures(args.annotations, args.images or shipped)
     pictures = CocoPictures(every.class_names, every.files[: args.limit], every.annotations[: args.limit])
     spec, size = variant("nano", pictures.class_names), parse_size(args.input_size)
     with tempfile.TemporaryDirectory() as folder:
