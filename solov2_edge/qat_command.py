@@ -60,6 +60,11 @@ def integer_options(args: argparse.Namespace, checkpoint: Checkpoint, calibratio
     """Return what a run with ``--qat`` imitates."""
     from solov2_edge.train_options import IntegerOptions
 
+    require(
+        not checkpoint.spec.stuff_names,
+        f"--qat is for networks without stuff, and {checkpoint.path} has {', '.join(checkpoint.spec.stuff_names)}; an "
+        "int8 artefact has no semantic branch",
+    )
     return IntegerOptions(args.target or DEFAULT_TARGET, checkpoint.sha256, calibration.sha256)
 
 
