@@ -69,6 +69,10 @@ DEFAULT_RECIPE = "small-set"
 
 RECIPES: dict[str, Recipe] = {
     "small-set": Recipe("a few hundred pictures, from scratch, at one input size", TrainOptions()),
+    "fine-tune": Recipe(
+        "own classes on a few dozen pictures, from trained weights (--init)",
+        TrainOptions(epochs=30, batch_size=4, learning_rate=1e-3, warmup_steps=20),
+    ),
     "light-3x": Recipe("the authors' light configurations", _REFERENCE, 16),
     "paper-3x": Recipe("the paper's long schedule, at the variant's own short sides", _REFERENCE, 16, "variant"),
     "paper-1x": Recipe(
