@@ -131,7 +131,7 @@ def main() -> None:
     """Draw, train, convert, evaluate, segment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("panoptic-output"))
-    parser.add_argument("--epochs", type=int, default=18)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--pictures", type=int, default=160)
     args = parser.parse_args()
     train, val, run = (args.output / name for name in ("train", "val", "run"))
@@ -139,8 +139,8 @@ def main() -> None:
     write_scenes(val, 60, seed=2)
     if args.epochs > 0:
         size = ("--variant", "nano", "--input-size", f"{SIDE}x{SIDE}")
-        start = ("--init", NANO, "--epochs", str(args.epochs), "--warmup-steps", "50", "--licence", "CC0")
-        print(_verb("train", *_data(train), *size, *start, "--turns", "-o", run), end="")
+        start = ("--init", NANO, "--epochs", str(args.epochs), "--batch-size", "4", "--warmup-steps", "50")
+        print(_verb("train", *_data(train), *size, *start, "--turns", "--licence", "CC0", "-o", run), end="")
     checkpoint, artefact = run / "last.safetensors", run / "panoptic.fp32.onnx"
     _verb("convert", checkpoint, "--to", "onnx", "--input-size", f"{SIDE}x{SIDE}", "--name", "panoptic", "-o", run)
     merging = ("--stuff-area", str(STUFF_AREA))
