@@ -16,11 +16,12 @@ from onnx import ModelProto, numpy_helper
 from solov2_edge.converters.ncnn_layers import ACTIVATION, Layer, Parameter, Weight, layers_of
 from solov2_edge.errors import GateError
 
-__all__ = ["Network", "network_of", "written"]
+__all__ = ["Network", "network_of", "unsplit", "written"]
 
 MAGIC = 7767517
-FLOAT32_TAG, FLOAT16_TAG = 0, 0x01306B47  # the word before typed weights
+FLOAT32_TAG, FLOAT16_TAG, INT8_TAG = 0, 0x01306B47, 0x000D4B38  # the word before typed weights
 ARRAY_PARAMETER = -23300  # minus its number: a parameter that is a list
+COPY = ".copy"  # before the number of a reader's own blob
 FUSED = ("Convolution", "ConvolutionDepthWise", "DeformableConv2D")  # take a ReLU into themselves
 
 
@@ -65,7 +66,7 @@ def written(network: Network, precision: str) -> tuple[str, bytes]:
 
     Args:
         network: what to write.
-        precision: ``"fp32"`` or ``"fp16"``: how the weights of convolutions are stored.
+        precision: ``"fp16"``: store the weights of convolutions in half the room, those apart that are integers.
     """
     blobs = sum(len(layer.outputs) for layer in network.layers)
     lines = [str(MAGIC), f"{len(network.layers)} {blobs}"]
@@ -112,16 +113,21 @@ def _split(layers: list[Layer]) -> list[Layer]:
         if readers[name] == 1:
             return name
         taken[name] += 1
-        return f"{name}.copy{taken[name]}"
+        return f"{name}{COPY}{taken[name]}"
 
     split = []
     for layer in layers:
         split.append(replace(layer, inputs=tuple(read(name) for name in layer.inputs)))
         for name in layer.outputs:
             if readers[name] > 1:
-                copies = tuple(f"{name}.copy{number + 1}" for number in range(readers[name]))
+                copies = tuple(f"{name}{COPY}{number + 1}" for number in range(readers[name]))
                 split.append(Layer("Split", (name,), copies))
     return split
+
+
+def unsplit(name: str) -> str:
+    """Return the name that a reader's own blob had in the graph."""
+    return name.partition(COPY)[0]
 
 
 def _parameter(key: int, value: Parameter) -> str:
@@ -131,10 +137,15 @@ def _parameter(key: int, value: Parameter) -> str:
 
 
 def _stored(weight: Weight, precision: str) -> bytes:
+    if weight.values.dtype == np.int8:
+        return INT8_TAG.to_bytes(4, "little") + _whole_words(np.ascontiguousarray(weight.values).tobytes())
     values = np.ascontiguousarray(weight.values, np.float32)
     if not weight.typed:
         return values.astype("<f4").tobytes()
-    if precision == "fp32":
+    if precision != "fp16":
         return FLOAT32_TAG.to_bytes(4, "little") + values.astype("<f4").tobytes()
-    half = values.astype("<f2").tobytes()
-    return FLOAT16_TAG.to_bytes(4, "little") + half + bytes(-len(half) % 4)
+    return FLOAT16_TAG.to_bytes(4, "little") + _whole_words(values.astype("<f2").tobytes())
+
+
+def _whole_words(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)

@@ -28,11 +28,11 @@ class Weight:
     """Numbers of a layer, in the order in which ncnn reads them.
 
     Attributes:
-        values: float32.
+        values: float32, or int8 where typed.
         typed: whether ncnn reads a word before them that says how they are stored, so that they may be float16.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[np.float32] | NDArray[np.int8]
     typed: bool = False
 
 

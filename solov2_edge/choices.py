@@ -32,14 +32,14 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "tflite": ("fp32", "fp16", "int8-dynamic", "int8", "int16x8"),
     "coreml": ("fp32", "fp16", "int8", "palette6", "palette4", "int4", "w8a8"),
-    "ncnn": ("fp32", "fp16"),
+    "ncnn": ("fp32", "fp16", "int8"),
 }
 OPSETS = range(18, 23)  # of ONNX
 SYSTEMS = ("iOS16", "iOS17", "iOS18")  # Core ML's deployment targets, and the macOS of the same year: 13, 14, 15
 # Core ML precisions whose operators an older system does not know.
 NEEDED_SYSTEM = {"w8a8": "iOS17", "int4": "iOS18"}
 # What needs calibration pictures: wherever activations are integers of a fixed scale.
-CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8")}
+CALIBRATED = {("onnx", "int8"), ("tflite", "int8"), ("tflite", "int16x8"), ("coreml", "w8a8"), ("ncnn", "int8")}
 # Who runs an 8-bit ONNX file, each in a form of its own, the default first -> how people call it.
 INT8_ENGINES = {"cpu": "CPUs", "tensorrt": "TensorRT", "openvino": "OpenVINO"}
 # Where single layers can stay float.

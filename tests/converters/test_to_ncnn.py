@@ -107,7 +107,8 @@ def test_a_wrong_weight_ends_at_the_gate_and_leaves_the_old_artefact(tmp_path, m
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "int8"}, "ncnn precision must be fp32 or fp16, got 'int8'; for int8 convert to ONNX"),
+        ({"precision": "int4"}, "ncnn precision must be one of fp32, fp16, int8, got 'int4'"),
+        ({"precision": "int8"}, "int8 needs calibration pictures, got none"),
         ({"path": "a.param"}, "must end in .ncnn"),
         ({"path": "nowhere/a.ncnn"}, "does not exist"),
         ({"height": 60}, "multiple of 32"),
