@@ -16,10 +16,10 @@ from solov2_edge.errors import InputError, require
 __all__ = ["NAME_LISTS", "DataYaml", "find_yaml", "read_names", "read_yaml"]
 
 NAME_LISTS = ("classes.txt", "names.txt", "obj.names", "classes.names")
+MAX_NAME = 200  # letters
 SPLITS = ("train", "val", "valid", "test")
 _KEYS = (*SPLITS, "path", "nc", "names")
-_ITEM = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^']|'')*)'|([^,]*?))\s*(?:,|$)""")
-_PAIR = re.compile(r"""^\s*['"]?(\d+)['"]?\s*:\s+(.*)$""")
+_PAIR = re.compile(r"""^\s*['"]?(\d{1,9})['"]?\s*:\s+(.*)$""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,8 @@ def _folder(roots: list[Path], given: str) -> Path:
 
 def _checked(path: Path, names: list[str]) -> tuple[str, ...]:
     require(bool(names) and all(names), f"{path} must hold class names, one each; an empty one stands there")
+    longest = max(names, key=len)
+    require(len(longest) <= MAX_NAME, f"{path} has a name of {len(longest)} letters ({longest[:40]}...); shorten it")
     twice = sorted({name for name in names if names.count(name) > 1})
     require(not twice, f"{path} names {', '.join(twice)} twice; give each class its own name")
     return tuple(names)
@@ -147,18 +149,21 @@ def _value(inline: str, block: list[str]) -> Any:
 
 
 def _items(text: str) -> Iterator[str]:
-    at = 0
-    while at < len(text):
-        found = _ITEM.match(text, at)
-        if found is None:  # quotes inside a bare word: taken as they are
-            stop = text.find(",", at)
-            stop = len(text) if stop < 0 else stop
-            yield text[at:stop].strip()
-            at = stop + 1
+    """Yield what stands between the commas, those inside quotes apart; in one pass, whatever the text is."""
+    item: list[str] = []
+    quote, last = "", ""
+    for letter in text:
+        if letter == "," and not quote:
+            yield _plain("".join(item))
+            item, last = [], ""
             continue
-        double, single, bare = found.groups()
-        yield double if double is not None else single.replace("''", "'") if single is not None else bare
-        at = max(found.end(), at + 1)
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"" and last in ("", ":"):  # an apostrophe within a word opens nothing
+            quote = letter
+        item.append(letter)
+        last = last if letter.isspace() else letter
+    yield _plain("".join(item))
 
 
 def _plain(text: str) -> str:

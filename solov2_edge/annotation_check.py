@@ -20,6 +20,7 @@ from solov2_edge.runtime.annotation_sets import COCO, Located, read_located
 from solov2_edge.runtime.annotations import read_annotated
 from solov2_edge.runtime.class_choice import ClassChoice
 from solov2_edge.runtime.picture_shape import picture_shape
+from solov2_edge.runtime.pictures import MAX_PIXELS
 
 __all__ = ["Checked", "check_annotations"]
 
@@ -145,6 +146,10 @@ def _shape(entry: dict[str, Any], path: Path, where: str, file: str, found: Chec
     if not stated and given != (None, None):
         what = f"is given as {given[0]} x {given[1]} (H x W)"
         found.faults.append(Fault(file, where, what, "write its size in pixels, or leave it out"))
+    if stated and given[0] * given[1] > MAX_PIXELS:
+        what = f"is given as {given[0]} x {given[1]} (H x W), more than any picture read here"
+        found.faults.append(Fault(file, where, what, "write its size"))
+        return None
     shape: tuple[int, int] | None = None
     try:
         if not path.is_file():

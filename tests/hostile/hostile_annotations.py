@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hostile_case import Case, Kit, Make, many, well
+from hostile_forms import FORMS
 
 __all__ = ["ANNOTATIONS"]
 
@@ -156,6 +157,7 @@ EVALUATED: dict[str, Make] = {
 }
 
 ANNOTATIONS = [
+    *FORMS,
     *many("annotations for eval:", EVAL, "bad.json", TEXTS),
     *many("annotations for train:", TRAIN, "bad.json", TEXTS),
     *(
