@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Candidates", "find_candidates"]
 
+_FEW = 1 / 50  # of all scores: with more candidates than that, comparing whole maps is faster and needs less memory
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
@@ -37,8 +39,8 @@ def find_candidates(
     """Return the scores above ``threshold`` (strict) that no neighbour of their class exceeds.
 
     Points NMS is a 2x2 max pool of stride 1 and padding 1 without its last row and column, on each level's
-    (S, S, classes) map: a cell is compared with its left, upper and upper-left neighbour, and a tie survives. Only
-    candidates are compared, which gives the same result as pooling everything.
+    (S, S, classes) map: a cell is compared with its left, upper and upper-left neighbour, and a tie survives. Few
+    candidates are compared one by one, many as whole maps, which gives the same result as pooling everything.
 
     Args:
         class_scores: (cells, classes) float32 in [0, 1], before points NMS.
@@ -46,12 +48,28 @@ def find_candidates(
         threshold: lowest score, in [0, 1).
         points_nms: whether to compare with neighbours.
     """
-    cells, labels = np.divmod(np.flatnonzero(class_scores > threshold), class_scores.shape[1])
+    above = class_scores > threshold
+    many = points_nms and np.count_nonzero(above) > _FEW * above.size
+    if many:
+        _keep_peaks(class_scores, above, grids)
+    cells, labels = np.divmod(np.flatnonzero(above), class_scores.shape[1])
     scores = class_scores[cells, labels]
-    if points_nms:
+    if points_nms and not many:
         keep = _beats_neighbours(class_scores, cells, labels, scores, grids)
         cells, labels, scores = cells[keep], labels[keep], scores[keep]
     return Candidates(cells, labels, scores)
+
+
+def _keep_peaks(class_scores: NDArray[np.float32], above: NDArray[np.bool_], grids: tuple[int, ...]) -> None:
+    """Clear in ``above`` (cells, classes), in place, what a left, upper or upper-left neighbour exceeds."""
+    start = 0
+    for side in grids:
+        level = class_scores[start : start + side * side].reshape(side, side, -1)
+        kept = above[start : start + side * side].reshape(side, side, -1)
+        kept[1:] &= level[1:] >= level[:-1]
+        kept[:, 1:] &= level[:, 1:] >= level[:, :-1]
+        kept[1:, 1:] &= level[1:, 1:] >= level[:-1, :-1]
+        start += side * side
 
 
 def _beats_neighbours(

@@ -36,6 +36,8 @@ from solov2_edge.spec import ModelSpec
 
 __all__ = ["DecodeOptions", "decode"]
 
+_SORTED_AT_ONCE = 8  # times the limit: more scores than that are cut down before they are sorted
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
@@ -122,7 +124,7 @@ def decode(
     check_finite("class scores", raw.class_scores)
     check_finite("kernels", raw.kernels)
     found = find_candidates(raw.class_scores, spec.grids, options.score_threshold, options.points_nms)
-    cells, row = np.unique(found.cells, return_inverse=True)
+    cells, row = _distinct(found.cells)
     if not len(cells):
         check_finite("mask features", raw.mask_features)
         return Instances.empty(geometry.frame_height, geometry.frame_width, spec.class_names)
@@ -148,7 +150,18 @@ def decode(
 
 def _falling(scores: NDArray[np.float32], limit: int) -> NDArray[np.intp]:
     """Return the indices of the ``limit`` largest scores, falling, ties in their present order."""
-    return np.argsort(-scores, kind="stable")[:limit]
+    if len(scores) <= _SORTED_AT_ONCE * limit:
+        return np.argsort(-scores, kind="stable")[:limit]
+    least = np.partition(scores, len(scores) - limit)[len(scores) - limit]
+    best = np.flatnonzero(scores >= least)
+    return best[np.argsort(-scores[best], kind="stable")[:limit]]
+
+
+def _distinct(rising: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    """Return ``np.unique(rising, return_inverse=True)`` of numbers that never fall, without sorting them."""
+    new = np.ones(len(rising), np.bool_)
+    np.not_equal(rising[1:], rising[:-1], out=new[1:])
+    return rising[new], np.cumsum(new) - 1
 
 
 def _frame_masks(

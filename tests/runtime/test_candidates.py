@@ -23,12 +23,17 @@ def pooled(scores: NDArray[np.float32], grids: tuple[int, ...]) -> NDArray[np.fl
 
 
 @settings(deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), decimals=st.sampled_from([1, 6]), points_nms=st.booleans())
-def test_equals_pooling_every_level(seed: int, decimals: int, points_nms: bool) -> None:
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    decimals=st.sampled_from([1, 6]),
+    threshold=st.sampled_from([0.3, 0.95, 0.99]),  # many candidates, and few
+    points_nms=st.booleans(),
+)
+def test_equals_pooling_every_level(seed: int, decimals: int, threshold: float, points_nms: bool) -> None:
     grids = (5, 3, 3, 2, 1)
     scores = np.random.default_rng(seed).random((48, 4)).round(decimals).astype(np.float32)
-    expected = np.argwhere((pooled(scores, grids) if points_nms else scores) > 0.3)
-    found = find_candidates(scores, grids, 0.3, points_nms)
+    expected = np.argwhere((pooled(scores, grids) if points_nms else scores) > threshold)
+    found = find_candidates(scores, grids, threshold, points_nms)
     np.testing.assert_array_equal(np.stack([found.cells, found.labels], axis=1), expected)
     np.testing.assert_array_equal(found.scores, scores[tuple(expected.T)])
 
