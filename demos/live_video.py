@@ -119,6 +119,11 @@ class VideoFile:
                     f"{self.aside} holds only {copied} of {self.frames} frames, and is left as it is: {self._wrong}"
                 )
             os.replace(ready, self.path)
+        except OSError as error:
+            raise SolovEdgeError(
+                f"{self.path} cannot be written ({error.strerror}); what was recorded is left as {self.aside}, which "
+                "players show up to its last whole frame: free some space"
+            ) from error
         finally:
             if ready != self.aside:
                 ready.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 from solov2_edge import __version__
 from solov2_edge.console import CommandResult, Console
 from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeError
+from solov2_edge.files import is_full
 
 __all__ = ["VERBS", "main"]
 
@@ -182,6 +183,10 @@ def _guarded(argv: Sequence[str], console: Console) -> int:
             name = str(error.filename)
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             return _fail(console, f"{shown}: {error.strerror}; name another file", 2)
+        if is_full(error):
+            where = f"{error.filename}: " if error.filename else ""
+            cure = "free some space or give another folder, and run this again"
+            return _fail(console, f"{where}the disk is full ({error.strerror}); {cure}", 1)
         return _fail(console, f"the system refused: {error}", 1)
     except MemoryError:
         return _fail(console, "out of memory: use a smaller input size or fewer pictures at once", 1)

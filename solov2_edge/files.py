@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
 
 from solov2_edge.errors import InputError
 
-__all__ = ["output_folder", "replace_folder", "write_aside"]
+__all__ = ["is_full", "output_folder", "replace_folder", "write_aside"]
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no space, no quota, or a limit of this process
 
 
 def write_aside(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -25,6 +28,11 @@ def write_aside(path: str | os.PathLike[str], data: bytes | str) -> Path:
     finally:
         aside.unlink(missing_ok=True)
     return target
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether an error means that nothing more can be written."""
+    return error.errno in FULL
 
 
 def output_folder(path: str | os.PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import io
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from solov2_edge.errors import InputError, require
+from solov2_edge.files import write_aside
 from solov2_edge.spec import ModelSpec
 from solov2_edge.train_options import TrainOptions
 
@@ -28,9 +29,10 @@ FREE_OPTIONS = ("workers", "evaluate_every", "keep_every", "state_every", "compi
 
 def save_state(path: Path, state: Mapping[str, Any], spec: ModelSpec, options: TrainOptions) -> None:
     """Write the state beside its place and rename it, so that a killed run leaves the previous one whole."""
-    aside = path.with_name(path.name + ".tmp")
-    torch.save({**state, "spec": spec.to_dict(), "options": asdict(options)}, aside)
-    os.replace(aside, path)
+    # In memory first: onto a full disk torch.save ends in an error of its own, which says nothing of the disk.
+    stream = io.BytesIO()
+    torch.save({**state, "spec": spec.to_dict(), "options": asdict(options)}, stream)
+    write_aside(path, stream.getvalue())
 
 
 def load_state(path: Path, spec: ModelSpec, options: TrainOptions) -> dict[str, Any]:
@@ -68,12 +70,11 @@ def _plain(value: Any) -> Any:
 
 def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the whole log as CSV with :data:`LOG_COLUMNS`, aside first; empty cells where nothing was measured."""
-    aside = path.with_name(path.name + ".tmp")
-    with aside.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, LOG_COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(aside, path)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, LOG_COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_aside(path, stream.getvalue())
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

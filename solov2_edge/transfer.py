@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from solov2_edge import __version__
 from solov2_edge.errors import InputError, SolovEdgeError, require
-from solov2_edge.files import write_aside
+from solov2_edge.files import is_full, write_aside
 
 __all__ = ["Progress", "discard", "read_note", "require_allowed", "tag_path", "transfer"]
 
@@ -68,6 +68,8 @@ def transfer(url: str, part: Path, progress: Progress | None, attempts: int, tim
         except urllib.error.HTTPError as error:
             raise _http_failure(url, error) from error
         except (OSError, http.client.HTTPException) as error:  # URLError, timeouts and cut connections
+            if isinstance(error, OSError) and is_full(error):
+                raise  # trying again would not help; what arrived is kept
             tried += 1
             after = part.stat().st_size if part.exists() else 0
             if tried >= attempts or after <= before:
