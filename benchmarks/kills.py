@@ -268,9 +268,8 @@ def main() -> None:
                 assert solov2_edge(warm) == 0, f"{name} does not run here"
             shutil.rmtree(Path(place) / "warm")
         for name in options.only:
-            count = Count()
-            for count in console.track(survive(commands[name], options.kills, draw), options.kills, f"killing {name}"):
-                pass
+            counts = survive(commands[name], options.kills, draw)
+            *_, count = console.track(counts, options.kills, f"killing {name}")
             cells = [sum(count.ways.values()), *(count.ways[way] for way in WAYS)]
             cells += [count.early, count.files, count.reruns]
             row = "".join(f"{cell:>{len(head) + 3}}" for head, cell in zip(heads, cells, strict=True))
