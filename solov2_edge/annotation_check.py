@@ -142,14 +142,10 @@ def _pictures(
 def _shape(entry: dict[str, Any], path: Path, where: str, file: str, found: Checked) -> tuple[int, int] | None:
     """Return the (H, W) that masks of a picture must have: the annotated one, else the file's."""
     given = entry.get("height"), entry.get("width")
-    stated = all(isinstance(side, int) and side > 0 for side in given)
-    if not stated and given != (None, None):
-        what = f"is given as {given[0]} x {given[1]} (H x W)"
+    stated = _size(given)
+    if stated is None and given != (None, None):
+        what = f"is given as {str(given[0])[:60]} x {str(given[1])[:60]} (H x W)"
         found.faults.append(Fault(file, where, what, "write its size in pixels, or leave it out"))
-    if stated and given[0] * given[1] > MAX_PIXELS:
-        what = f"is given as {given[0]} x {given[1]} (H x W), more than any picture read here"
-        found.faults.append(Fault(file, where, what, "write its size"))
-        return None
     shape: tuple[int, int] | None = None
     try:
         if not path.is_file():
@@ -163,10 +159,17 @@ def _shape(entry: dict[str, Any], path: Path, where: str, file: str, found: Chec
         found.faults.append(Fault(file, where, f"cannot be read ({error})", "replace it"))
     if shape is not None:
         found.pictures += 1
-        if stated and shape != given:
-            what = f"is given as {given[0]} x {given[1]} (H x W) and its file is {shape[0]} x {shape[1]}"
+        if stated is not None and shape != stated:
+            what = f"is given as {stated[0]} x {stated[1]} (H x W) and its file is {shape[0]} x {shape[1]}"
             found.faults.append(Fault(file, where, what, "put the annotated picture back, or annotate this one"))
-    return (int(given[0]), int(given[1])) if stated else shape  # type: ignore[arg-type]  # stated says they are
+    return stated or shape
+
+
+def _size(given: tuple[Any, Any]) -> tuple[int, int] | None:
+    """Return a size (H, W) if it is one of a picture that can be read."""
+    height, width = given
+    whole = isinstance(height, int) and isinstance(width, int) and min(height, width) > 0
+    return (height, width) if whole and height * width <= MAX_PIXELS else None
 
 
 def _objects(
