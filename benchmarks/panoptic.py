@@ -25,7 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import solov2_edge
-from solov2_edge.runtime.panoptic_annotations import encode_ids
+from solov2_edge.demos.colours import colour
+from solov2_edge.runtime.panoptic_annotations import encode_ids, read_panoptic, read_segment_ids
 
 SIDE = 192  # pixels of a picture
 THINGS, STUFF = ("disc", "box", "triangle"), ("waves", "gravel")
@@ -127,6 +128,28 @@ def _data(folder: Path) -> tuple[str | Path, ...]:
     return "--annotations", folder / "panoptic.json", "--images", folder / "images", "--panoptic", folder / "panoptic"
 
 
+def draw(scenes: Path, found: Path, count: int = 6, columns: int = 2) -> NDArray[np.uint8]:
+    """Return the first scenes as (picture, found, annotated), side by side, several to a row."""
+    tiles = []
+    for (image, wanted), (_, got) in zip(
+        read_panoptic(scenes / "panoptic.json").pictures[:count],
+        read_panoptic(found / "panoptic.json").pictures,
+        strict=False,
+    ):
+        picture = cv2.imread(str(scenes / "images" / image["file_name"]))
+        parts = [picture]
+        for folder, annotation in ((found, got), (scenes, wanted)):
+            ids, tinted = read_segment_ids(folder / "panoptic", image, annotation), np.zeros_like(picture)
+            for rank, segment in enumerate(annotation["segments_info"]):
+                category = segment["category_id"]
+                tint = colour(rank if category <= len(THINGS) else 1000 + category)
+                tinted[ids == segment["id"]] = tint
+            parts.append(cv2.addWeighted(picture, 0.35, tinted, 0.65, 0))
+        tiles.append(np.pad(np.hstack(parts), ((0, 4), (0, 8), (0, 0)), constant_values=255))
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    return np.asarray(cv2.resize(np.vstack(rows), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def main() -> None:
     """Draw, train, convert, evaluate, segment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -146,6 +169,7 @@ def main() -> None:
     merging = ("--stuff-area", str(STUFF_AREA))
     answer = _verb("eval", checkpoint, artefact, *_data(val), *merging, "--json")
     _verb("segment", artefact, val / "images", "--panoptic", *merging, "-o", args.output / "found")
+    cv2.imwrite(str(args.output / "panoptic.png"), draw(val, args.output / "found"))
     results = json.loads(answer)["results"]
     for result in results:
         for kind in ("all", "things", "stuff"):
