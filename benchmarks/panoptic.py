@@ -146,7 +146,7 @@ def draw(scenes: Path, found: Path, count: int = 6, columns: int = 2) -> NDArray
                 tinted[ids == segment["id"]] = tint
             parts.append(cv2.addWeighted(picture, 0.35, tinted, 0.65, 0))
         tiles.append(np.pad(np.hstack(parts), ((0, 4), (0, 8), (0, 0)), constant_values=255))
-    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles) - columns + 1, columns)]
     return np.asarray(cv2.resize(np.vstack(rows), None, fx=0.7, fy=0.7, interpolation=cv2.INTER_AREA), np.uint8)
 
 
