@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import os
-from collections.abc import Callable
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,17 +108,17 @@ def _cache(kind: str | None, pictures: CocoPictures, workers: int, console: Cons
 
 
 def _free_memory() -> int | None:
-    """Return the bytes of memory that can be had, or None where the system does not say."""
-    names: Callable[[str], int] | None = getattr(os, "sysconf", None)
-    if names is None:
-        return None
+    """Return the bytes of memory that can be had, here or in this container, or None where nothing says so."""
+    found = [_number_in("/proc/meminfo", r"MemAvailable:\s+(\d+) kB", 1024)]
+    limit, used = (_number_in(f"/sys/fs/cgroup/memory.{name}", r"(\d+)$", 1) for name in ("max", "current"))
+    found.append(None if limit is None or used is None else max(limit - used, 0))
+    known = [value for value in found if value is not None]
+    return min(known) if known else None
+
+
+def _number_in(path: str, pattern: str, unit: int) -> int | None:
     try:
-        free = names("SC_AVPHYS_PAGES") * names("SC_PAGE_SIZE")
-    except (ValueError, OSError):
+        match = re.search(pattern, Path(path).read_text(encoding="ascii"), re.MULTILINE)
+    except (OSError, ValueError):
         return None
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-        available = next(line.split()[1] for line in text.splitlines() if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):
-        return free
-    return int(available) * 1024
+    return int(match[1]) * unit if match else None

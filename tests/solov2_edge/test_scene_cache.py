@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 from collections.abc import Callable
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 
 from solov2_edge.annotated_pictures import CocoPictures, read_pictures, read_scene
+from solov2_edge.cli import main
+from solov2_edge.console import Console
 from solov2_edge.errors import InputError
 from solov2_edge.scene_cache import DiskScenes, RamScenes, SceneCache, pack_scene, unpack_scene
+from solov2_edge.training_data import open_training
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,36 @@ def test_forked_workers_share_what_one_of_them_decoded(discs: CocoPictures) -> N
     assert worker.exitcode == 0
     assert scenes.find(2) is not None
     assert scenes.find(1) is None
+
+
+def test_a_run_with_a_cache_learns_what_one_without_does(discs: CocoPictures, tmp_path: Path) -> None:
+    weights = {}
+    for kind, workers in (("off", "0"), ("ram", "1")):
+        words = ["train", "--annotations", str(discs.files[0].parent), "--input-size", "64x64", "--batch-size", "2"]
+        words += ["--epochs", "2", "--copy-paste", "0.5", "--quiet", "--cache", kind, "--workers", workers]
+        assert main([*words, "-o", str(tmp_path / kind)]) == 0
+        weights[kind] = (tmp_path / kind / "last.safetensors").read_bytes()
+    assert weights["ram"] == weights["off"]
+
+
+def test_the_disk_cache_lies_in_the_users_cache_folder(
+    discs: CocoPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOLOV2_EDGE_CACHE", str(tmp_path / "checkpoints"))
+    args = argparse.Namespace(annotations=discs.files[0].parent, images=None, classes=None, rename=[], cache="disk")
+    pictures = open_training(args, 0, Console())
+    assert str(tmp_path / "scenes") in capsys.readouterr().err
+    _same(discs, pictures)
+    assert len([path for path in (tmp_path / "scenes").rglob("*") if path.is_file()]) == 4
+
+
+def test_memory_that_is_too_small_is_told(
+    discs: CocoPictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("solov2_edge.training_data._free_memory", lambda: 1000)
+    words = ["train", "--annotations", str(discs.files[0].parent), "-o", str(tmp_path / "run"), "--cache", "ram"]
+    assert main(words) == 2
+    assert "give --cache disk or off" in capsys.readouterr().err
 
 
 def test_files_are_never_stale(write_discs: Callable[..., Path], tmp_path: Path) -> None:
