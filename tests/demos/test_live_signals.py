@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import functools
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -13,11 +17,24 @@ from solov2_edge.demos.live_signals import EndSignals
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
 
+def alone(test: Callable[[], None]) -> Callable[[], None]:
+    """Run a test in a Python of its own, as the verb does: a signal that is not caught ends a whole process."""
+
+    @functools.wraps(test)
+    def run() -> None:
+        code = f"import runpy; runpy.run_path({__file__!r})[{test.__name__!r}].__wrapped__()"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr or f"ended with {done.returncode}"
+
+    return run
+
+
 def send(number: int) -> None:
     """Send a signal to the main thread: the process's own may reach another thread, and after the test."""
     signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
+@alone
 def test_only_what_is_interruptible_is_interrupted() -> None:
     with EndSignals() as signals:
         send(signal.SIGTERM)
@@ -28,6 +45,7 @@ def test_only_what_is_interruptible_is_interrupted() -> None:
             pass
 
 
+@alone
 def test_waiting_is_interrupted() -> None:
     with EndSignals() as signals:
         timer = threading.Timer(0.05, send, [signal.SIGTERM])
@@ -39,6 +57,7 @@ def test_waiting_is_interrupted() -> None:
         timer.join()
 
 
+@alone
 def test_who_insists_is_heard_while_things_are_closed() -> None:
     with EndSignals() as signals:
         send(signal.SIGTERM)
@@ -48,6 +67,7 @@ def test_who_insists_is_heard_while_things_are_closed() -> None:
         assert signals.received == signal.SIGTERM
 
 
+@alone
 def test_everything_is_as_before_afterwards_and_what_is_ignored_stays_so() -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
