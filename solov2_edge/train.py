@@ -117,11 +117,11 @@ def train(
     torch.manual_seed(options.seed)
     torch.backends.cudnn.benchmark = not options.short_sides  # one input size: the fastest kernels are searched for
     run = _prepare(SOLOv2(spec) if network is None else network, initial, options, world, weights_of)
-    folder.mkdir(parents=True, exist_ok=True)
     rows = restore(run, folder, spec, options) if resume and (folder / STATE).is_file() else []
     samples = open_samples(pictures, spec, options)
     steps = steps_per_epoch(len(samples), options.pictures_per_step)
     order = EpochBatches(len(samples), options, run.epoch, run.step - run.epoch * steps, world.rank)
+    folder.mkdir(parents=True, exist_ok=True)
     batches = open_batches(samples, order)
     events = EventFile(folder) if watch.tensorboard and world.leads else None
 
@@ -216,7 +216,7 @@ class _Epoch:
             "step": run.step,
             "learning_rate": round(rate, 8),
             "loss": round(sum(means[name] for name in LOSSES), 5),
-            **means,
+            **{key: value for key, value in means.items() if key != "semantic_loss" or self.spec.stuff_names},
             "pictures_per_second": round(steps * options.pictures_per_step / run.seconds, 2),
             "seconds": round(run.seconds, 2),
         }

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 
 from solov2_edge.checkpoint import read_checkpoint
@@ -45,6 +46,11 @@ def test_one_command_trains_and_says_where_the_checkpoint_is(
         (("--val-images", "."), "--val-annotations"),
         (("--init", "nowhere.pth"), "nowhere.pth"),
         (("--scale", "2", "1"), "scale"),
+        (("--precision", "fp16"), "GPU"),
+        (("--accumulate", "3"), "lower the batch size"),
+        (("--recipe", "paper"), "paper-3x"),
+        (("--init", str(bundled_path()), "--backbone-weights", "r18.pth"), "leave --backbone-weights out"),
+        (("--backbone-weights", "nowhere.pth"), "nowhere.pth"),
     ],
 )
 def test_bad_arguments_are_one_sentence(
@@ -55,6 +61,18 @@ def test_bad_arguments_are_one_sentence(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert not (tmp_path / "run").exists()
+
+
+def test_several_sizes_passes_and_event_files_from_one_command(discs: Path, tmp_path: Path) -> None:
+    several = ("--short-sides", "32", "64", "--turns", "--copy-paste", "0.5", "--precision", "bf16", "--tensorboard")
+    short = ("--epochs", "1", "--batch-size", "1", "--accumulate", "2", "--decay-norms", "--quiet")
+    assert main(_run(discs, tmp_path, *several, *short)) == 0
+    spec = read_checkpoint(tmp_path / "last.safetensors").spec
+    assert spec.train_short_sides == (32, 64)
+    assert spec.resize_box == (448, 768), "where it is tested stays the variant's"
+    names = {path.name.partition(".")[0] for path in tmp_path.iterdir()}
+    assert names == {"curves", "events", "last", "log", "state"}
+    assert cv2.imread(str(tmp_path / "curves.png")) is not None
 
 
 def test_a_folder_with_a_run_is_not_overwritten(
