@@ -51,8 +51,8 @@ def read_labelme(folder: Path, images: Path | None, report: Report) -> dict[str,
     """Read every document below a folder.
 
     A picture is the file that ``imagePath`` names, inside the folder; with ``images``, the file of that bare name
-    there; without a file, the document's own ``imageData``. Shapes of one label and one ``group_id`` are one object.
-    Classes are the labels in alphabetical order.
+    there; without a file, the document's own ``imageData``. COCO files beside the documents are passed over. Shapes of
+    one label and one ``group_id`` are one object. Classes are the labels in alphabetical order.
 
     Args:
         folder: of the documents.
@@ -102,6 +102,8 @@ def _document(path: Path, file: str, report: Report) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         report(Fault(file, "", f"is not readable JSON ({error})", "save it from LabelMe again"))
         return None
+    if isinstance(document, list) or (isinstance(document, dict) and "annotations" in document):
+        return None  # COCO results or instances, as the segment verb writes them beside its documents
     if not is_labelme(document):
         report(Fault(file, "", "is no LabelMe document: it has no list 'shapes'", "take it out of the folder"))
         return None

@@ -117,6 +117,28 @@ def test_a_labelme_document_may_carry_its_picture(annotation_forms: ModuleType, 
     np.testing.assert_array_equal(read_picture_of(found.images, entry), picture)
 
 
+def test_what_segment_writes_can_be_corrected_and_read_back(forms: Any, tmp_path: Path) -> None:
+    """Documents of pictures that lie elsewhere, with a COCO file among them."""
+    expected = open_annotations(forms.coco, forms.images)
+    segment = _perfect(expected)
+    for entry in expected.data["images"]:
+        path = forms.images / entry["file_name"]
+        instances = segment(read_annotated(path))
+        document = instances.to_labelme(f"../elsewhere/{path.name}", tolerance=0)
+        (tmp_path / f"{path.stem}.json").write_text(json.dumps(document))
+    (tmp_path / "instances.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    with pytest.raises(InputError, match="--images"):
+        open_annotations(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "sub/b.png", "c.png"):
+        shutil.copy(forms.images / name, tmp_path / "pictures" / Path(name).name)
+    masks, truth = _masks(open_annotations(tmp_path, tmp_path / "pictures")), _masks(expected)
+    assert len(masks) == 3
+    for (name, label), mask in truth.items():
+        got = masks[Path(name).name, label]
+        assert (got & mask).sum() / (got | mask).sum() > 0.99
+
+
 @pytest.mark.parametrize(
     ("kind", "points", "message"),
     [
