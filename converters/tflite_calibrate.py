@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
-from ai_edge_litert.tools import flatbuffer_utils
 from numpy.typing import NDArray
 
 from solov2_edge.converters.quiet import quiet
 from solov2_edge.converters.tflite_graph import read_graph
+from solov2_edge.converters.tflite_pack import written
 from solov2_edge.converters.value_ranges import ValueCounts
 from solov2_edge.errors import InputError, require
 
@@ -48,7 +48,7 @@ def count_values(
     model.signatureDefs = None
     with quiet():  # TensorFlow Lite reports on the delegate it made
         runner = Interpreter(
-            model_content=bytes(flatbuffer_utils.convert_object_to_bytearray(model)),
+            model_content=written(model),
             num_threads=min(THREADS, os.cpu_count() or 1),
         )
         runner.allocate_tensors()

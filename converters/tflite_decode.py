@@ -15,6 +15,7 @@ from solov2_edge.converters.graph_decode import GraphDecoder
 from solov2_edge.converters.quiet import quiet
 from solov2_edge.converters.tflite_deform import gather_rows
 from solov2_edge.converters.tflite_lower import lower_module
+from solov2_edge.converters.tflite_pack import written
 from solov2_edge.errors import GateError
 from solov2_edge.manifest import DECODED_NAMES, OUTPUT_NAMES, InputContract
 from solov2_edge.runtime.session import DecodedOutputs, RawOutputs
@@ -117,7 +118,7 @@ def _joined(network: bytes, decoder: bytes) -> bytes:
         for entry in own.outputs:
             entry.tensorIndex = places[entry.tensorIndex]
         signature.outputs = own.outputs
-        return bytes(flatbuffer_utils.convert_object_to_bytearray(whole))
+        return written(whole)
 
 
 def _moved(tensors: Sequence[int], places: dict[int, int]) -> list[int]:
