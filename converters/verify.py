@@ -179,7 +179,7 @@ def _pictures(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]])
 
 def _require_same_network(artefact: ModelSpec, checkpoint: ModelSpec) -> None:
     """Refuse specs whose outputs cannot be compared: an allowed other checkpoint may be another network."""
-    for name in ("num_classes", "kernel_length", "feature_channels", "grids"):
+    for name in ("num_classes", "stuff_names", "kernel_length", "feature_channels", "grids"):
         got, expected = getattr(artefact, name), getattr(checkpoint, name)
         require(
             got == expected,
