@@ -133,7 +133,7 @@ def _pictures(
         names[name] += 1
         if names[name] == 2:
             found.faults.append(Fault(file, where, "is listed twice", "put its objects under one entry"))
-        shape = _shape(entry, folder / name, where, file, found)
+        shape = _shape(entry, folder / name, where, str(entry.get("source", file)), found)
         if shape is not None:
             good[str(number)] = name, shape
     return good
