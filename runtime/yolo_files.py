@@ -65,22 +65,26 @@ def read_yolo(path: Path, images: Path | None, split: str, report: Report) -> tu
     }
     found = sorted(p for p in pictures.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.name[0] != ".")
     require(bool(found), f"{pictures} holds no picture; give the pictures' folder with --images")
-    unread = {p.relative_to(labels) for p in labels.rglob("*.txt") if p.name not in NAME_LISTS}
+    listed_labels = {p.relative_to(labels) for p in labels.rglob("*.txt") if p.name not in NAME_LISTS}
+    owners: dict[Path, Path] = {}
     for picture in found:
         name = picture.relative_to(pictures)
+        label = name.with_suffix(".txt")
+        if label in owners and label in listed_labels:
+            report(Fault(label.as_posix(), "", f"labels both {owners[label]} and {name}", "rename one of the pictures"))
+            continue
+        owners[label] = name
         try:
             height, width = picture_shape(picture)
         except InputError as error:
-            unread.discard(name.with_suffix(".txt"))
             report(Fault(str(picture), "", f"cannot be read ({error})", "replace it"))
             continue
         number = len(data["images"]) + 1
         data["images"].append({"id": number, "file_name": name.as_posix(), "height": height, "width": width})
-        if (label := name.with_suffix(".txt")) in unread:
-            unread.discard(label)
+        if label in listed_labels:
             objects = _objects(labels / label, label.as_posix(), len(names), (height, width), report)
             data["annotations"] += [{"image_id": number, **entry} for entry in objects]
-    for label in sorted(unread):
+    for label in sorted(listed_labels - owners.keys()):
         missing = f"labels a picture that is not there: {pictures / label.with_suffix('')}.*"
         report(Fault(label.as_posix(), "", missing, "put the picture there, or remove the labels"))
     data["annotations"] = [{"id": number, **entry} for number, entry in enumerate(data["annotations"], start=1)]

@@ -196,6 +196,13 @@ def test_bad_yolo_lines_are_refused_by_number(forms: Any, tmp_path: Path, line: 
         open_annotations(tmp_path / "yolo")
 
 
+def test_two_pictures_of_one_label_file_are_refused(forms: Any, tmp_path: Path) -> None:
+    shutil.copytree(forms.yolo, tmp_path / "yolo")
+    cv2.imwrite(str(tmp_path / "yolo/images/a.jpg"), np.zeros((96, 128, 3), np.uint8))
+    with pytest.raises(InputError, match=r"a.txt labels both a.jpg and a.png"):
+        open_annotations(tmp_path / "yolo")
+
+
 def test_faults_can_be_collected_and_the_rest_read(forms: Any, tmp_path: Path) -> None:
     shutil.copytree(forms.yolo, tmp_path / "yolo")
     (tmp_path / "yolo/labels/c.txt").write_text("9 0 0 1 0 1 1\n0 0 0 1 0 1 1\n")
