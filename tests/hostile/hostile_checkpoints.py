@@ -67,6 +67,15 @@ def _cast(kind: str) -> Callable[[State], State]:
     return change
 
 
+def _one_cast(name: str, kind: str) -> Callable[[State], None]:
+    def change(state: State) -> None:
+        import torch
+
+        state[name] = state[name].to(getattr(torch, kind))
+
+    return change
+
+
 def _renamed(prefix: str) -> Callable[[State], State]:
     return lambda state: {"state_dict": {prefix + name: tensor for name, tensor in state.items()}}
 
@@ -239,6 +248,12 @@ WEIGHTS: dict[str, tuple[Callable[[State], Any], str]] = {
     "kernels of another count": (_fill("mask_head.conv_kernel.weight", (7, 32, 3, 3)), "."),
     "an unknown prefix": (_renamed("student.teacher."), "."),
     "only an optimizer": (lambda state: {"optimizer": {"lr": 0.1}}, "no tensors"),
+    "int32 weights": (_cast("int32"), "holds int32 numbers, expected one of float16"),
+    "int64 weights": (_cast("int64"), "holds int64 numbers"),
+    "int8 weights": (_cast("int8"), "holds int8 numbers"),
+    "uint8 weights": (_cast("uint8"), "holds uint8 numbers"),
+    "truth values as weights": (_cast("bool"), "holds bool numbers"),
+    "one int16 tensor": (_one_cast("neck.fpn_convs.1.conv.bias", "int16"), "neck.fpn_convs.1.conv.bias holds int16"),
     "nothing in the state_dict": (lambda state: {"state_dict": {}}, "no tensors|empty"),
 }
 ODD = {

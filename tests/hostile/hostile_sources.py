@@ -22,6 +22,8 @@ ADDRESSES = [
     *("http://", "http:///video", "http://host:99999/", "http://host:-1/", "http://a b/", "http://[::1/video"),
     *("https://", "http://127.0.0.1:1/video", "http://user:secret@127.0.0.1:1/", "rtsp://user:secret@127.0.0.1:1/s"),
     *("ftp://host/a.mp4", "file:///etc/hostname", "udp://127.0.0.1:1", "data://x", "javascript://x", "gopher://x"),
+    *("test://٦٤x٤٨", "test://٦٤x48?frames=1", "test://64x48?frames=1_0", "test://64x48?frames=٣"),
+    *("test://64x48?fps=3_0", "'test://64x48?frames= 3'", "csi://٠", "csi://0?width=6_40", "٩٩"),
     *("concat:a|b", "pipe:0", "/dev/video999", "/dev/null", "/dev/zero", "99999", "-1", "1e3", "none.mp4"),
     *("'none/**/*.png'", "'[!'", "'*.png'", "'../../../*/*.none'", "'a\0b'", "'a\nb'", f"{'x' * 5000}.mp4"),
 ]
@@ -39,6 +41,8 @@ VIDEOS = {
     "a script for concatenation": b"ffconcat version 1.0\nfile /etc/hostname\n",
     "a session description": b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nm=video 1 RTP/AVP 96\n",
     "an artefact": b"\x08\x08\x12\x07pytorch:\x00",
+    "an AVI of a head only": b"RIFF\x00\x01\x00\x00AVI LIST\x20\x00\x00\x00hdrl" + bytes(64),
+    "an AVI of eight bytes": b"RIFF\xff\xff\xff\xffAVI ",
     "a GIF of a head only": b"GIF89a\x01\0\x01\0\0\0\0;",
     "Motion JPEG without pictures": b"--frame\r\nContent-Type: image/jpeg\r\n\r\n" * 9,
 }
