@@ -39,7 +39,10 @@ def add_budget_arguments(parser: argparse.ArgumentParser) -> None:
         "further below float32; exit 3 and no file where that cannot be met",
     )
     parser.add_argument(
-        "--val-annotations", type=Path, metavar="JSON", help="COCO instances of the validation pictures, for --max-drop"
+        "--val-annotations",
+        type=Path,
+        metavar="PATH",
+        help="COCO json, LabelMe or YOLO of the validation pictures, for --max-drop",
     )
     parser.add_argument(
         "--val-images",

@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=Path, metavar="DIR", help="pictures to run on (default: the bundled ones)")
     parser.add_argument(
-        "--annotations", type=Path, metavar="JSON", help="COCO instance annotations of --images: accuracy is measured"
+        "--annotations", type=Path, metavar="PATH", help="COCO json, LabelMe or YOLO of --images: accuracy is measured"
     )
     parser.add_argument(
         "--max-drop",

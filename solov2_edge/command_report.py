@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against", type=Path, required=True, metavar="CKPT", help="the checkpoint they were made from"
     )
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="folder of the annotated pictures")
-    parser.add_argument("--annotations", type=Path, required=True, metavar="JSON", help="COCO instance annotations")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="PATH", help="COCO json, LabelMe or YOLO")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="folder for the report")
     parser.add_argument(
         "--baseline", type=Path, metavar="A", help="one of the artefacts to count drops from (default: the checkpoint)"

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--annotations",
         type=Path,
         metavar="JSON",
-        help="COCO instances of them: measure mask AP as well, which is slow",
+        help="COCO json, LabelMe or YOLO of them: measure mask AP as well, which is slow",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="use the first N pictures only")
     parser.add_argument("--by", choices=("layer", "block"), default="layer", help="what goes together (%(default)s)")
