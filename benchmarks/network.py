@@ -1,8 +1,8 @@
 """Time the networks alone, `nano` and Light-448-R18, in ONNX Runtime, OpenVINO, LiteRT and ncnn, in one run.
 
 Run with ``python benchmarks/network.py``; converting takes some minutes the first time (and the conversion extras).
-Float32 and int8, which ncnn artefacts have not; OpenVINO runs ONNX Runtime's files. With ``--precision bf16`` OpenVINO
-and ncnn run the float32 file in bfloat16 as well.
+Float32 and int8; OpenVINO runs ONNX Runtime's float32 file and an 8-bit one of its own. With ``--precision fp16`` ncnn
+runs the file whose weights take half the room, with ``bf16`` OpenVINO and ncnn the float32 file in bfloat16.
 Weights are random: only time is measured, and that outputs agree with float32 in ONNX Runtime is asserted afterwards.
 ``--yolo FILE.onnx`` times another network beside them, on the same threads with the same options, and prints how long
 `nano` takes by it; the file's input decides the size, so that both get one picture size, and `nano` is then fed a
@@ -54,7 +54,8 @@ from solov2_edge.runtime.vino import VinoSession
 from solov2_edge.variants import VARIANTS, variant
 
 BF16 = "bf16"  # how OpenVINO and ncnn compute a float32 file, not a file of its own
-NOT_MADE = {("onnx", BF16), ("tflite", BF16), ("ncnn", "int8")}
+# Left out: what is not made, and float16 files that are computed in float32 where the float32 file stands beside them.
+NOT_MADE = {("onnx", BF16), ("tflite", BF16), ("onnx", "fp16"), ("openvino", "fp16"), ("tflite", "fp16")}
 FEW = 8  # calibration pictures: nobody will look at what these random weights segment
 # name -> (suffix of its files, what writes them, what runs them)
 ENGINES: dict[str, tuple[str, Any, Any]] = {
@@ -63,8 +64,9 @@ ENGINES: dict[str, tuple[str, Any, Any]] = {
     "tflite": ("tflite", export_tflite, LitertSession),
     "ncnn": ("ncnn", export_ncnn, NcnnSession),
 }
-PRECISIONS = ("fp32", "int8", BF16)
-LARGEST_DIFFERENCE = 1e-4  # of float32, relative to the output's range
+PRECISIONS = ("fp32", "fp16", "int8", BF16)
+OWN_INT8 = {"openvino": "openvino"}  # engine -> target of its 8-bit file
+BOUNDS = {"fp32": 1e-4, "fp16": 1e-2}  # largest difference, relative to the output's range
 LARGEST_NOISE = (
     0.1  # of int8 and bf16, relative to the output's variance: a broken file has more. Accuracy is judged elsewhere
 )
@@ -100,12 +102,16 @@ def artefact(
     """Return the network's file, converted unless the folder holds it; None where the converter refuses it."""
     kind, export, _ = ENGINES[engine]
     precision = "fp32" if precision == BF16 else precision
-    path = folder / f"{name}-{size[0]}x{size[1]}-{given}.{precision}.{kind}"
+    own = OWN_INT8.get(engine) if precision == "int8" else None
+    word = precision if own is None else f"{precision}-{own}"
+    path = folder / f"{name}-{size[0]}x{size[1]}-{given}.{word}.{kind}"
     if path.exists():
         return path
     options: dict[str, Any] = {"precision": precision}
     if kind == "onnx":
         options["input_kind"] = given
+    if own is not None:
+        options["target"] = own
     if precision == "int8":
         options["calibration"] = read_calibration(calibration, limit=FEW, allow_small=True)
     torch.manual_seed(0)
@@ -169,8 +175,8 @@ def check(contenders: list[Contender]) -> None:
             continue
         raw = each.run()
         want = exact.setdefault(each.network, raw)
-        if each.precision == "fp32":
-            found, bound = differences(raw, want), LARGEST_DIFFERENCE
+        if each.precision in BOUNDS:
+            found, bound = differences(raw, want), BOUNDS[each.precision]
         else:
             found = {output: error / signal for output, (error, signal) in noise(raw, want).items()}
             bound = LARGEST_NOISE
@@ -203,6 +209,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--calibration", type=Path, default=bundle().calibration, help="folder of pictures")
     parser.add_argument("--folder", type=Path, default=kept_folder(), help="of artefacts (%(default)s)")
+    parser.add_argument("--convert-only", action="store_true", help="make the artefacts and stop")
     parser.add_argument("--yolo", type=Path, nargs="*", default=[], help="ONNX files to time nano against")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
@@ -218,9 +225,11 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
     for network in args.variant:
         for engine, precision in wanted:
             path = artefact(folder, network, tuple(args.size), engine, precision, "image", args.calibration)
-            if path is not None:
+            if path is not None and not args.convert_only:
                 name = f"{network} {precision} {engine}"
                 contenders.append(ours(path, network, engine, precision, args.threads, name))
+    if args.convert_only:
+        return
     pairs = []
     for file in args.yolo:
         other, size = peer(file, args.threads)
