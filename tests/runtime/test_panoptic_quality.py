@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from solov2_edge.errors import InputError
+from solov2_edge.errors import InputError, MissingDependencyError
 from solov2_edge.runtime import Panoptic
 from solov2_edge.runtime.instances import Instances
 from solov2_edge.runtime.panoptic import PanopticOptions
@@ -110,6 +111,12 @@ def test_labels_the_file_lacks_are_void_and_a_model_of_other_classes_is_refused(
 
     with pytest.raises(InputError, match="none of the model's things and stuff"):
         panoptic_quality(strange, *paths)
+
+
+def test_a_missing_tool_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "hotcoco", None)
+    with pytest.raises(MissingDependencyError, match=r"needs hotcoco.*solov2-edge\[eval\]"):
+        panoptic_quality(_found, *_write(tmp_path, *_truth()))
 
 
 def test_a_panoptic_annotation_has_areas_boxes_and_scores() -> None:
