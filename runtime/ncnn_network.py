@@ -14,6 +14,7 @@ from solov2_edge.errors import InputError, MissingDependencyError, SolovEdgeErro
 from solov2_edge.manifest import Manifest
 from solov2_edge.runtime.native_stderr import captured_stderr
 from solov2_edge.runtime.ncnn_settings import NcnnRequest, settings_of
+from solov2_edge.runtime.openmp import short_waits
 
 __all__ = ["HEAD", "LEVEL", "TRUNK", "NcnnNetwork", "find_ncnn"]
 
@@ -23,13 +24,14 @@ LEVEL = "level"  # name of the head's input, and with a number that of an output
 
 
 def find_ncnn() -> Any:
-    """Return the module ncnn.
+    """Return the module ncnn, loaded so that its threads do not spin for long; see :mod:`.openmp`.
 
     Raises:
         MissingDependencyError: it is not installed.
     """
     try:
-        return importlib.import_module("ncnn")
+        with short_waits():
+            return importlib.import_module("ncnn")
     except ImportError as error:
         raise MissingDependencyError("ncnn", "ncnn", "running .ncnn artefacts") from error
 
