@@ -76,11 +76,11 @@ def _as_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
     return tuple(value.float() for value in inputs)
 
 
-def compiled(model: SOLOv2, device: torch.device) -> Callable[[Tensor], Any]:
+def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Any]:
     """Return ``model`` compiled; its weights stay the model's own.
 
     Raises:
-        InputError: there is no C++ compiler, which CPU code needs.
+        InputError: there is no C++ compiler, which CPU code needs; from the first call: it cannot be built.
         MissingDependencyError: there is no Triton, which GPU code needs.
     """
     if device.type == "cuda":
@@ -93,8 +93,15 @@ def compiled(model: SOLOv2, device: torch.device) -> Callable[[Tensor], Any]:
             f"--compile on a CPU needs a C++ compiler, and none of {', '.join(wanted)} is there; install one or "
             "leave --compile out",
         )
-    try:
-        forward: Callable[[Tensor], Any] = torch.compile(model)
-    except RuntimeError as error:
-        raise InputError(f"torch.compile refuses on this machine ({error}); leave --compile out") from error
-    return forward
+    forward: Callable[[Tensor], Any] = torch.compile(model)
+
+    def run(images: Tensor) -> Any:
+        from torch._dynamo.exc import TorchDynamoException
+
+        try:
+            return forward(images)  # the first call compiles
+        except TorchDynamoException as error:
+            told = " ".join(str(error).split())[:200]
+            raise InputError(f"torch.compile cannot build this network here ({told}); leave --compile out") from error
+
+    return run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -69,12 +70,10 @@ class Stepper:
         self.device = world.device
         # Gradients below float16's range are scaled up; bfloat16 has float32's range.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision == "fp16")
-        self.forward: Callable[[Tensor], Any] = model
-        if world.size > 1:
-            # Statistics of batch norms need no broadcast: synced_norm keeps them equal.
-            self.forward = DistributedDataParallel(model, forward_sync_buffers=False)
-        if options.compile:
-            self.forward = compiled(self.forward, self.device)  # type: ignore[arg-type]  # DDP is a module too
+        # Statistics of batch norms need no broadcast: synced_norm keeps them equal.
+        self.shared = None if world.size == 1 else DistributedDataParallel(model, **_no_broadcast())
+        network = self.shared or model
+        self.forward: Callable[[Tensor], Any] = compiled(network, self.device) if options.compile else network
 
     def step(self, batches: Sequence[Batch]) -> StepLosses:
         """Learn from ``batches``, one forward pass each.
@@ -101,8 +100,8 @@ class Stepper:
 
     def _backward(self, images: Tensor, targets: BatchTargets, counts: Tensor, *, last: bool) -> Tensor:
         """Add one pass's gradient; return its share of the losses, (3,)."""
-        alone = nullcontext() if last or self.world.size == 1 else self._apart()
-        with alone:
+        # Gradients are exchanged once a step, with its last pass.
+        with nullcontext() if last or self.shared is None else self.shared.no_sync():
             with autocast(self.device, self.options.precision):
                 outputs = self.forward(images)
             losses = solov2_losses(outputs, targets, self.options.dice_norm, counts, self.model.spec)
@@ -116,16 +115,17 @@ class Stepper:
             self.scaler.scale(loss * self.world.size).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         return torch.stack([loss.detach() for loss in losses]).double()
 
-    def _apart(self) -> Any:
-        """Return the context in which gradients stay with this process."""
-        module: Any = getattr(self.forward, "_orig_mod", self.forward)
-        return module.no_sync()
-
     def _stop(self, what: str, parts: str, *, speaks: bool) -> None:
         """Leave the step: one process says why, the others end silently."""
         if not speaks:
             end_silently(1)
         raise NotFiniteError(what, parts, self.world.rank)
+
+
+def _no_broadcast() -> dict[str, Any]:
+    """Return the argument that leaves buffers alone, by its name in this PyTorch."""
+    names = inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers": False}
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -183,6 +183,20 @@ def test_compiling_needs_a_compiler(tiny_spec: ModelSpec, monkeypatch: pytest.Mo
         compiled(model, torch.device("cuda"))
 
 
+def test_a_network_that_cannot_be_compiled_is_one_sentence(
+    tiny_spec: ModelSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.exc import BackendCompilerFailed
+
+    def refuse(images: Tensor) -> None:
+        raise BackendCompilerFailed(refuse, RuntimeError("no header Python.h"), None)
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("torch.compile", lambda model: refuse)
+    with pytest.raises(InputError, match=r"Python\.h.*leave --compile out"):
+        compiled(SOLOv2(tiny_spec), torch.device("cpu"))(torch.zeros(1, 3, 64, 64))
+
+
 def test_fp32_is_not_autocast() -> None:
     with autocast(torch.device("cpu"), "fp32"):
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
