@@ -106,10 +106,8 @@ def _say(role: str, result: dict[str, Any], found: Checked, console: Console) ->
     console.table(("level's grid", "sizes it learns", "objects"), levels)
     missed = result["untaught"]
     if missed["count"]:
-        console.say(
-            f"note: {missed['count']} objects are learnt by no level at this input size, for example "
-            f"{'; '.join(missed['examples'])}"
-        )
+        objects = "1 object" if missed["count"] == 1 else f"{missed['count']} objects"
+        console.say(f"note: no level learns {objects} at this input size, for example {'; '.join(missed['examples'])}")
     for fault in found.faults[:SHOWN]:
         console.say(f"bad: {fault}")
     if len(found.faults) > SHOWN:
