@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--init", type=Path, help="checkpoint or published name to start from; the layer of other classes is new")
     add("--backbone-weights", metavar="FILE", help="ResNet weights to start from: torchvision's file, or timm:resnet18")
     add("--resume", action="store_true", help="continue the run in -o if it has a state")
-    add("--licence", default="", help="licence of the trained weights, kept in the checkpoint")
+    add("--licence", default="", help="licence of the trained weights (default: that of --init holds on)")
     add("--tensorboard", action="store_true", help="also write TensorBoard's event files into the run folder")
     add_choice_arguments(parser)
     add_qat_arguments(parser)
@@ -129,7 +129,7 @@ def _job(args: argparse.Namespace, console: Console, world: World) -> Callable[[
             **start,
             evaluate=evaluate,
             resume=args.resume,
-            licence=args.licence,
+            licence=args.licence or _inherited(checkpoint),
             watch=watch,
             world=world,
         )
@@ -151,6 +151,13 @@ def _named(init: Path) -> Path:
     from solov2_edge.download import download
 
     return download(ZOO[str(init)]).path
+
+
+def _inherited(checkpoint: Checkpoint | None) -> str:
+    """Return what the weights a run starts from say of those it ends with."""
+    licence = "" if checkpoint is None else checkpoint.licence
+    prefix = "fine-tuned from weights under: "
+    return "" if not licence else licence if licence.startswith(prefix) else prefix + licence
 
 
 def _spec(spec: ModelSpec, options: TrainOptions) -> ModelSpec:

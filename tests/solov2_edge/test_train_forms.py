@@ -128,6 +128,8 @@ def test_a_class_layer_of_as_many_other_classes_starts_fresh(forms: Any, tmp_pat
     words += ["--init", str(bundled_path())]
     assert main([*words, "--classes", "cup", "-o", str(tmp_path / "other")]) == 0
     assert main([*words, "--classes", "nucleus", "--rename", "cup=nucleus", "-o", str(tmp_path / "same")]) == 0
+    checkpoint = read_checkpoint(tmp_path / "other" / "last.safetensors")
+    assert checkpoint.licence == f"fine-tuned from weights under: {read_checkpoint(bundled_path()).licence}"
     layer, start = "mask_head.conv_cls.weight", read_checkpoint(bundled_path()).state
     kept = {name: read_checkpoint(tmp_path / name / "last.safetensors").state[layer] for name in ("other", "same")}
     assert (kept["same"] - start[layer]).abs().max() < 1e-4
