@@ -26,6 +26,7 @@ ENGINES = {
 }
 # (suffix, engine) -> class of its session, for engines that only run what is asked of them
 OTHERS = {(".onnx", "openvino"): "solov2_edge.runtime.vino:VinoSession"}
+AUTO = "auto"
 CHECKPOINTS = (".pth", ".pt", ".pkl", ".ckpt", ".safetensors")
 
 
@@ -43,7 +44,9 @@ def load(
     Args:
         path: an ``.onnx``, ``.tflite``, ``.mlpackage`` or ``.ncnn`` made by ``solov2-edge convert``.
         engine: None chooses by the suffix; ``"onnxruntime"``, ``"litert"``, ``"coreml"`` or ``"ncnn"`` insists,
-            ``"openvino"`` runs an ``.onnx`` artefact in OpenVINO.
+            ``"openvino"`` runs an ``.onnx`` artefact in OpenVINO. ``"auto"`` takes the engine that ``solov2-edge advise
+            --remember`` found to be the fastest for this very file on this machine, and where nothing is recorded of
+            it the suffix's. Which one runs is in ``Segmenter.engine``.
         threads: threads of the engine, 1..1024; None: with ONNX Runtime, OpenVINO and ncnn one per physical core, with
             LiteRT one per CPU this process may use; Core ML decides itself.
         providers: what the engine runs the network on: one name means exactly that one; a sequence is a fallback
@@ -68,6 +71,12 @@ def load(
     """
     decode_options(options)  # before a network is opened
     known = engines_of(path)
+    if engine == AUTO:
+        require(
+            providers is None and not provider_options,
+            "engine='auto' leaves open which engine runs, and providers are one engine's own; name the engine",
+        )
+        engine = _recorded_engine(path, known)
     require(
         engine is None or engine in known,
         f"{Path(path).suffix} artefacts run in engine {' or '.join(map(repr, known))}, got engine={engine!r}; "
@@ -78,6 +87,15 @@ def load(
     open_session = getattr(importlib.import_module(module), session)
     session = open_session(path, threads=threads, providers=providers, provider_options=provider_options)
     return segmenter_of(session, options)
+
+
+def _recorded_engine(path: str | os.PathLike[str], known: Mapping[str, str]) -> str | None:
+    """Return the engine measured to be the fastest, None where nobody measured or it does not run the artefact."""
+    from solov2_edge.runtime.artefact import require_artefact
+    from solov2_edge.runtime.engine_record import recorded
+
+    record = recorded(require_artefact(path))
+    return None if record is None or record.engine not in known else record.engine
 
 
 def segmenter_of(session: Session, options: Mapping[str, Any]) -> Segmenter:

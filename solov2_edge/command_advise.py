@@ -9,10 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from solov2_edge.choices import require_positive
+from solov2_edge.choices import INT8_ENGINES, require_positive
 from solov2_edge.command_segment import add_segmenter_arguments, segmenter_options
 from solov2_edge.console import CommandResult, Console
-from solov2_edge.engine_choice import Placed, placed
+from solov2_edge.engine_choice import Placed, expanded, placed
+from solov2_edge.engine_memory import remember_engines
 from solov2_edge.errors import GateError, require
 from solov2_edge.manifest import PRECISIONS, Manifest, size_of
 from solov2_edge.opening import is_checkpoint, open_artefact, open_segmenter
@@ -33,7 +34,9 @@ BUSY = 0.5  # of the cores: times of a machine with more to do are not those of 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("models", nargs="+", type=Path, metavar="ARTEFACT", help="artefacts of one network, 2 or more")
+    parser.add_argument(
+        "models", nargs="+", type=Path, metavar="ARTEFACT", help="artefacts of one network, or folders of them"
+    )
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, metavar="S", help="time to measure for, in all (%(default)g)"
     )
@@ -47,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MAX_DROP,
         metavar="POINTS",
         help="mask AP that may be lost, with --annotations (%(default)g)",
+    )
+    parser.add_argument(
+        "--remember",
+        action="store_true",
+        help="write down for this machine which engine ran each artefact fastest: load(..., engine='auto') and "
+        "--engine auto of other verbs open it there",
     )
     add_segmenter_arguments(parser, several_engines=True)
 
@@ -73,6 +82,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         *_differences(list(manifests.values())),
         *_doubts(evaluations, baseline, args.max_drop),
         *_elsewhere([model for model in models if model not in evaluations]),
+        *_for_others(manifests),
         *_business(machine),
     ]
     _print(candidates, advice.choice, console)
@@ -81,6 +91,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
     for caveat in caveats:
         console.say(f"note: {caveat}")
     console.say(advice.verdict)
+    remembered = remember_engines(candidates, ordered, args, console) if args.remember else []
     data = {
         "choice": next((model.path for model in models if model.name == advice.choice), None),
         "verdict": advice.verdict,
@@ -88,6 +99,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         "notes": caveats,
         "accuracy_known": advice.accuracy_known,
         "engine": next((model.engine for model in models if model.name == advice.choice), None),
+        "remembered": remembered,
         "baseline": baseline.path,
         "max_drop": args.max_drop,
         "candidates": [_plain(candidate) for candidate in candidates],
@@ -98,7 +110,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
 
 def _check(args: argparse.Namespace) -> list[Placed]:
     """Return the artefacts in each engine asked for; refuse what cannot be compared, before any work is done."""
-    files = list(dict.fromkeys(args.models))
+    files = args.models = expanded(args.models)
     for model in files:
         require(model.exists(), f"{model}: no such artefact")
         require(not is_checkpoint(model), f"{model} is a checkpoint; advice is on artefacts, which ship: convert it")
@@ -117,6 +129,10 @@ def _check(args: argparse.Namespace) -> list[Placed]:
         require(path is None or path.exists(), f"{path} does not exist")
     require_positive("--threads", args.threads)
     require_positive("--max-instances", args.max_instances)
+    if args.remember:
+        several = {one.path for one in models if sum(other.path == one.path for other in models) > 1}
+        require(bool(several), "--remember needs an artefact in two engines or more; add --engine all")
+        require(args.providers is None, "--remember is of engines as they open by themselves; leave --providers out")
     return models
 
 
@@ -216,6 +232,17 @@ def _elsewhere(models: Sequence[Placed]) -> Iterator[str]:
         own = next(iter(engines_of(model.path)))
         if model.engine not in (None, own):
             yield f"{model.name}: what its manifest records was measured in {own}"
+
+
+def _for_others(manifests: dict[Placed, Manifest]) -> Iterator[str]:
+    """Say which 8-bit files run in another engine than the one whose form they have."""
+    from solov2_edge.runtime.loading import engines_of
+
+    for model, manifest in manifests.items():
+        target = (manifest.quantisation or {}).get("target")
+        engine = model.engine or next(iter(engines_of(model.path)))
+        if target is not None and target != engine:
+            yield f"{model.name}: the file was made for {INT8_ENGINES.get(target, target)}"
 
 
 def _business(machine: Machine) -> Iterator[str]:

@@ -11,7 +11,7 @@ from solov2_edge.bench_print import print_comparison, print_report
 from solov2_edge.choices import parse_size, require_positive
 from solov2_edge.command_segment import add_segmenter_arguments
 from solov2_edge.console import CommandResult, Console, json_ready
-from solov2_edge.engine_choice import placed
+from solov2_edge.engine_choice import expanded, placed
 from solov2_edge.errors import InputError, require
 from solov2_edge.files import write_aside
 from solov2_edge.opening import is_checkpoint
@@ -26,7 +26,9 @@ STREAM_DEPTH = 3  # that of Segmenter.stream, whose module is imported only when
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("models", nargs="*", type=Path, metavar="ARTEFACT", help="artefacts and checkpoints")
+    parser.add_argument(
+        "models", nargs="*", type=Path, metavar="ARTEFACT", help="artefacts, folders of them, and checkpoints"
+    )
     parser.add_argument(
         "--source", action="append", type=Path, default=[], metavar="FILE",
         help="video, picture or folder (default: the bundled pictures); given again, another line of each table",
@@ -71,6 +73,7 @@ def run(args: argparse.Namespace, console: Console) -> CommandResult:
         return _compare(args, console)
     require(not args.across, "--across belongs to --compare")
     require(bool(args.models), "name an artefact to measure, or two saved measurements with --compare A.json B.json")
+    args.models = expanded(args.models)
     _check(args)
     placed(args.models, args.engine)
     sizes = [_frame_size(text) for text in args.frame_size]

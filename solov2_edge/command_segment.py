@@ -104,11 +104,13 @@ def add_engine_argument(parser: argparse.ArgumentParser, *, several: bool = Fals
         parser: gets it.
         several: it takes a list, whose members the verb goes through itself.
     """
-    said = "onnxruntime, openvino, litert or coreml, where not the artefact's own is meant"
+    said = "onnxruntime, openvino, litert, coreml or ncnn, where not the artefact's own is meant"
     if several:
-        parser.add_argument("--engine", nargs="+", metavar="NAME", help=f"{said}; every artefact runs in each of them")
+        help_ = f"{said}; every artefact runs in each of them that can, or in all that are installed: all"
+        parser.add_argument("--engine", nargs="+", metavar="NAME", help=help_)
     else:
-        parser.add_argument("--engine", metavar="NAME", help=said)
+        help_ = f"{said}; auto: the fastest here that advise --remember wrote down"
+        parser.add_argument("--engine", metavar="NAME", help=help_)
 
 
 def segmenter_options(args: argparse.Namespace) -> dict[str, Any]:

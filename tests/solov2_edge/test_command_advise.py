@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from solov2_edge.bundled import bundle
 from solov2_edge.cli import main
 from solov2_edge.manifest import InputContract, Manifest, manifest_path, sha256_of
 from solov2_edge.runtime.decode import DecodeOptions
+from solov2_edge.runtime.engine_record import CACHE_VARIABLE, recorded
 from solov2_edge.runtime.fake import FakeSession
 from solov2_edge.runtime.planted import planted_outputs
 from solov2_edge.runtime.preprocess import fixed_geometry
@@ -146,6 +148,40 @@ def test_the_engine_to_ship_in_is_part_of_the_advice(
     assert not any("measured in onnxruntime" in note for note in document["notes"])
 
 
+def test_the_fastest_engine_is_remembered_where_that_is_asked(
+    artefacts: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    words = ["advise", *artefacts("40-4.fp32.onnx"), "--engine", "onnxruntime", "openvino", "--json"]
+    path = tmp_path / "40-4.fp32.onnx"
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["remembered"] == []
+    assert recorded(path) is None
+    assert main([*words, "--remember"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["remembered"]
+    record = recorded(path)
+    assert record is not None
+    assert (record.engine, record.milliseconds) == ("openvino", entry["milliseconds"])
+    assert record.milliseconds["openvino"] < record.milliseconds["onnxruntime"]
+
+
+def test_a_file_in_an_engine_it_was_not_made_for_is_noted(
+    artefacts: Callable[..., list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = artefacts("5-4.fp32.onnx", "0-4.int8.onnx")
+    beside = manifest_path(tmp_path / "0-4.int8.onnx")
+    manifest = replace(Manifest.from_json(beside.read_text()), quantisation={"target": "openvino"})
+    beside.write_text(manifest.to_json())
+    assert main(["advise", *words, "--engine", "onnxruntime", "openvino", "--json"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert [note for note in notes if "made for" in note] == [
+        "0-4.int8.onnx in onnxruntime: the file was made for OpenVINO"
+    ]
+
+
 def test_the_bundled_pictures_are_run_on_where_none_are_named(
     artefacts: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -202,6 +238,7 @@ def test_what_makes_the_advice_doubtful_is_said(
         (["0-4.fp32.onnx", "0-4.int8.onnx"], ["--max-drop", "-1"], "--max-drop must be"),
         (["0-4.fp32.onnx", "0-4.int8.onnx"], ["--annotations", "gone.json"], "gone.json does not exist"),
         (["0-4.fp32.onnx", "0-4.int8.onnx"], ["--threads", "0"], "--threads must be at least 1"),
+        (["0-4.fp32.onnx", "0-4.int8.onnx"], ["--remember"], "--remember needs an artefact in two engines"),
     ],
 )
 def test_what_cannot_be_advised_on_is_refused(
