@@ -82,4 +82,9 @@ def _artefact(given: Path | None) -> tuple[Path, list[Path]]:
         raise InputError(f"a browser runs .onnx artefacts, got {given}; convert the checkpoint with --to onnx")
     manifest = agreed_manifest(artefact, read_sidecar(artefact), read_manifest_text(artefact))
     require(manifest.format == "onnx", f"{given} is an artefact for {manifest.format}; expected one for onnx")
+    require(
+        manifest.spec.plain_kernels,
+        f"the page decodes 1x1 kernels on unified mask features, and {manifest.spec.name} has others; run {given} with "
+        "live --serve instead",
+    )
     return artefact, []

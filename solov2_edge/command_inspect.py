@@ -82,16 +82,24 @@ def _checkpoint(path: Path, variant: str | None) -> dict[str, Any]:
 
 
 def _of_spec(spec: ModelSpec) -> dict[str, Any]:
+    side = spec.kernel_size
     return {
         "variant": spec.name,
         "classes": spec.num_classes,
         "class_names": list(spec.class_names),
         **({"stuff_names": list(spec.stuff_names)} if spec.stuff_names else {}),
+        "kernels": f"{side}x{side} on {spec.mask_features} mask features of {spec.mask_channels} channels",
+        "coordinates": _coordinates(spec),
         "dcn": spec.dcn,
         "resize_box": list(spec.resize_box),
         "grids": list(spec.grids),
         "channel_order": spec.channel_order,
     }
+
+
+def _coordinates(spec: ModelSpec) -> str:
+    named = (("kernels", spec.kernel_coordinates), ("mask features", spec.feature_coordinates))
+    return " and ".join(name for name, there in named if there) or "none"
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:

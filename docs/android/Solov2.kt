@@ -42,6 +42,7 @@ class Solov2(
 
     init {
         require(root.getJSONObject("input").getString("kind") == "image") { "convert with --input image" }
+        require(!spec.has("kernel_size") && !spec.has("mask_features")) { "only plain kernels decode here" }
         // Without a signature's key, the interpreter takes the model's only one.
         outputs = outputNames.associateWith { name ->
             val tensor = interpreter.getOutputTensorFromSignature(name, null)

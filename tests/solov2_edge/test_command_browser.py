@@ -8,14 +8,16 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 
 from solov2_edge.bundled import bundle
 from solov2_edge.cli import main
 from solov2_edge.demos.browser_engine import WASM
-from solov2_edge.manifest import manifest_path
+from solov2_edge.manifest import METADATA_KEY, Manifest, manifest_path
 
 
 @pytest.fixture
@@ -131,3 +133,15 @@ def test_without_onnxruntime_web_the_line_that_fetches_it_is_printed(
     assert code == 4
     assert said.rstrip().endswith("which is not installed: solov2-edge browser --install")
     assert os.listdir(tmp_path) == []  # nothing is installed behind the user's back
+
+
+def test_kernels_that_the_page_does_not_decode_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made, artefact = bundle().artefact, tmp_path / "wide.onnx"
+    model = onnx.load(made)
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            manifest = Manifest.from_json(entry.value)
+            entry.value = replace(manifest, spec=replace(manifest.spec, kernel_size=3)).to_json()
+    onnx.save(model, artefact)
+    assert main(["browser", str(artefact)]) == 2
+    assert "decodes 1x1 kernels on unified mask features" in capsys.readouterr().err

@@ -35,6 +35,16 @@ SPECS = {
     "basic": SPEC,
     "bottleneck": replace(SPEC, backbone=BOTTLENECK),
     "v2": replace(SPEC, backbone=replace(BOTTLENECK, dcn="v2"), tower_dcn="v2"),
+    "3x3 kernels without coordinates": replace(
+        SPEC, kernel_size=3, kernel_coordinates=False, feature_coordinates=False
+    ),
+    "in groups, deformable everywhere": replace(
+        SPEC,
+        backbone=BackboneSpec("bottleneck", (1, 1, 1, 1), (16, 16, 16, 16), 8, dcn="v2", groups=4, base_width=16),
+        tower_dcn="v2",
+        tower_dcn_convs="all",
+        mask_dcn="v2",
+    ),
 }
 
 
@@ -71,6 +81,11 @@ def test_without_rounding_it_is_the_same_function(name: str, target: str) -> Non
         for got, expected in zip(network(pictures(1, seed=5)[0]), model(pictures(1, seed=5)[0]), strict=True):
             torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * float(expected.std()))
     assert set(places) == set(network.scales), "a place without a scale, or a scale without a place"
+
+
+def test_separate_mask_features_are_refused() -> None:
+    with pytest.raises(InputError, match="train it without --qat"):
+        RoundedSOLOv2(replace(SPEC, mask_features="separate"), next(iter(RULES.values())))
 
 
 @pytest.mark.parametrize("target", RULES)

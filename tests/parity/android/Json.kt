@@ -14,6 +14,8 @@ class JSONObject private constructor(private val values: Map<String, Any?>) {
 
     fun getJSONArray(name: String): JSONArray = JSONArray(values.getValue(name) as List<*>)
 
+    fun has(name: String): Boolean = name in values
+
     fun getString(name: String): String = values.getValue(name) as String
 
     fun getInt(name: String): Int = (values.getValue(name) as Double).toInt()
