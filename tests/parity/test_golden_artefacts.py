@@ -86,6 +86,13 @@ def test_raw_outputs(outputs: dict[str, Any], reference: Any) -> None:
     assert max(differences(outputs["artefact"], outputs["torch"]).values()) <= _bound(outputs, reference)
 
 
+def test_every_weight_is_stored_once(session: Session, reference: Any) -> None:
+    weights = sum(parameter.numel() for parameter in reference.model.parameters())
+    # The head's weights serve five levels. Folded batch norms leave with about one weight in three hundred; graphs and
+    # sampling grids add a little.
+    assert 0.98 * 4 * weights < session.manifest.size_bytes < 1.07 * 4 * weights + 1_500_000
+
+
 def test_instances(outputs: dict[str, Any], reference: Any) -> None:
     found, expected = (
         decode(outputs[engine], outputs["geometry"], reference.spec, reference.options)
