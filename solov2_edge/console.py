@@ -94,7 +94,7 @@ class Console:
     def note(self, text: str) -> None:
         """Show a few words beside the bar of :meth:`track`, if one is drawn."""
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
+            self._bar.set_postfix_str(text)
 
     @contextmanager
     def counter(self, label: str) -> Iterator[Callable[[int, int], None]]:

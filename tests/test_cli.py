@@ -201,8 +201,14 @@ def test_progress_shows_on_a_terminal(capsys: pytest.CaptureFixture[str], monkey
     with Console().counter("pictures") as move:
         move(1, 2)
         move(2, 2)
+    noting = Console()
+    noting.note("nobody looks")
+    for n in noting.track([1, 2], 2, "steps"):
+        noting.note(f"loss {n}.5")
     err = capsys.readouterr().err
     assert "things" in err
+    assert "loss 2.5" in err
+    assert "nobody" not in err
     assert "pictures" in err
 
 
