@@ -17,6 +17,7 @@ from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.runtime.annotation_sets import COCO, Located, locate, read_located
 from solov2_edge.runtime.annotations import is_segmentation, read_annotated
 from solov2_edge.runtime.class_choice import ClassChoice
+from solov2_edge.runtime.lvis_protocol import with_names
 from solov2_edge.runtime.picture_shape import picture_shape
 from solov2_edge.runtime.rle import decode_rle
 from solov2_edge.scene_cache import SceneCache
@@ -71,6 +72,7 @@ def _from_coco(located: Located, choice: ClassChoice) -> CocoPictures:
     path = located.path
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+        data = {**data, "images": with_names(data["images"])}
         return _pictures(choice.apply(data, str(path)), located.images or path.parent, path)
     except InputError:
         raise

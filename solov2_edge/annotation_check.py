@@ -19,6 +19,7 @@ from solov2_edge.runtime.annotation_faults import Fault
 from solov2_edge.runtime.annotation_sets import COCO, Located, read_located
 from solov2_edge.runtime.annotations import read_annotated
 from solov2_edge.runtime.class_choice import ClassChoice
+from solov2_edge.runtime.lvis_protocol import with_names
 from solov2_edge.runtime.picture_shape import picture_shape
 from solov2_edge.runtime.pictures import MAX_PIXELS
 
@@ -87,7 +88,7 @@ def _parsed(path: Path) -> dict[str, Any]:
     for key in ("images", "categories", "annotations"):
         good = isinstance(data, dict) and isinstance(data.get(key), list)
         require(good, f"{path} is not a COCO json: it has no list {key!r}; see cocodataset.org")
-    result: dict[str, Any] = data
+    result: dict[str, Any] = {**data, "images": with_names(data["images"])}
     return result
 
 
