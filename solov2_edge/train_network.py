@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
 
@@ -16,7 +17,7 @@ from solov2_edge.errors import InputError, MissingDependencyError, require
 from solov2_edge.model import SOLOv2
 from solov2_edge.train_options import TrainOptions
 
-__all__ = ["autocast", "compiled", "float32_norms", "freeze", "make_optimizer", "training_mode"]
+__all__ = ["autocast", "building", "compiled", "float32_norms", "freeze", "make_optimizer", "training_mode"]
 
 
 def freeze(backbone: Backbone, stages: int) -> None:
@@ -80,7 +81,7 @@ def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Any]:
     """Return ``model`` compiled; its weights stay the model's own.
 
     Raises:
-        InputError: there is no C++ compiler, which CPU code needs; from the first call: it cannot be built.
+        InputError: there is no C++ compiler, which CPU code needs.
         MissingDependencyError: there is no Triton, which GPU code needs.
     """
     if device.type == "cuda":
@@ -94,14 +95,20 @@ def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Any]:
             "leave --compile out",
         )
     forward: Callable[[Tensor], Any] = torch.compile(model)
+    return forward
 
-    def run(images: Tensor) -> Any:
-        from torch._dynamo.exc import TorchDynamoException
 
-        try:
-            return forward(images)  # the first call compiles
-        except TorchDynamoException as error:
-            told = " ".join(str(error).split())[:200]
-            raise InputError(f"torch.compile cannot build this network here ({told}); leave --compile out") from error
+@contextmanager
+def building() -> Iterator[None]:
+    """Turn what torch.compile cannot build into a sentence: it builds at the first forward and backward pass.
 
-    return run
+    Raises:
+        InputError: it cannot.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        told = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise InputError(f"torch.compile cannot build this network here ({told}); leave --compile out") from error

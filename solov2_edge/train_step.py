@@ -16,7 +16,7 @@ from solov2_edge.distributed import World, end_silently
 from solov2_edge.errors import SolovEdgeError
 from solov2_edge.loss import BatchTargets, count_targets, solov2_losses
 from solov2_edge.model import SOLOv2
-from solov2_edge.train_network import autocast, compiled
+from solov2_edge.train_network import autocast, building, compiled
 from solov2_edge.train_options import TrainOptions
 
 __all__ = ["Batch", "NotFiniteError", "StepLosses", "Stepper"]
@@ -88,7 +88,8 @@ class Stepper:
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, dtype=torch.float64, device=self.device)
         for number, (images, targets) in enumerate(passes):
-            sums += self._backward(images, targets, counts, last=number == len(passes) - 1)
+            with building() if self.options.compile else nullcontext():
+                sums += self._backward(images, targets, counts, last=number == len(passes) - 1)
         self.scaler.unscale_(self.optimizer)
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm))
         if not self.scaler.is_enabled() and not math.isfinite(norm):

@@ -193,8 +193,9 @@ def test_a_network_that_cannot_be_compiled_is_one_sentence(
 
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.setattr("torch.compile", lambda model: refuse)
+    stepper = _stepper(tiny_spec, replace(OPTIONS, compile=True))
     with pytest.raises(InputError, match=r"Python\.h.*leave --compile out"):
-        compiled(SOLOv2(tiny_spec), torch.device("cpu"))(torch.zeros(1, 3, 64, 64))
+        stepper.step([_batch(tiny_spec, [1], 1)])
 
 
 def test_fp32_is_not_autocast() -> None:
