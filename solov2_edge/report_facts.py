@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from solov2_edge.budget import describe_quantisation
 from solov2_edge.choices import INT8_ENGINES, size_text
 from solov2_edge.demos.compare import panels_of
 from solov2_edge.demos.conversion_data import (
@@ -167,4 +168,6 @@ def _own(file: Mapping[str, Any]) -> dict[str, str]:
     }
     if calibration and calibration.get("sha256"):
         entries["SHA-256 of the calibration set"] = calibration["sha256"]
+    if quantisation := file.get("quantisation"):
+        entries["Quantisation"] = "; ".join(describe_quantisation(quantisation))
     return entries

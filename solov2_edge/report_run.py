@@ -119,6 +119,7 @@ def _inspect(paths: list[Path], checkpoint: Path) -> list[dict[str, Any]]:
                 },
                 "tools": dict(manifest.tools),
                 "calibration": manifest.calibration,
+                "quantisation": manifest.quantisation,
                 "weights_licence": manifest.weights_licence,
             }
         )  # fmt: skip

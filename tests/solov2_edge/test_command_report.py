@@ -85,10 +85,14 @@ def test_a_page_can_be_made_of_the_document(reported: Path, document: dict[str, 
     assert report.timing.reference == report.files[0].name
     assert {row.stage for row in report.files[0].stages} >= {"network", "decode"}
     document["files"][0]["calibration"] = {"count": 64, "sha256": "d" * 64}
+    assert "Quantisation" not in report.files[0].provenance
+    document["files"][0]["quantisation"] = {"kept_float": ["conv1", "conv2"], "kept_share": 0.031, "method": "mse"}
     document["files"][0]["bench"] = document["timing"] = None
     report = conversion_report(document, reported)
     assert report.files[0].provenance["Calibration set"] == "64 pictures"
     assert report.files[0].provenance["SHA-256 of the calibration set"] == "d" * 64
+    said = "kept float: conv1, conv2, 3.1 % of the multiplications; method mse"
+    assert report.files[0].provenance["Quantisation"] == said
     assert report.timing is None
     assert report.files[0].network is None
 
