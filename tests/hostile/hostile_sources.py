@@ -23,7 +23,7 @@ ADDRESSES = [
     *("https://", "http://127.0.0.1:1/video", "http://user:secret@127.0.0.1:1/", "rtsp://user:secret@127.0.0.1:1/s"),
     *("ftp://host/a.mp4", "file:///etc/hostname", "udp://127.0.0.1:1", "data://x", "javascript://x", "gopher://x"),
     *("test://٦٤x٤٨", "test://٦٤x48?frames=1", "test://64x48?frames=1_0", "test://64x48?frames=٣"),
-    *("test://64x48?fps=3_0", "'test://64x48?frames= 3'", "csi://٠", "csi://0?width=6_40", "٩٩"),
+    *("test://64x48?fps=3_0", "'test://64x48?frames= 3'", "csi://٠", "csi://0?width=6_40", "٩٩"),  # noqa: RUF001
     *("concat:a|b", "pipe:0", "/dev/video999", "/dev/null", "/dev/zero", "99999", "-1", "1e3", "none.mp4"),
     *("'none/**/*.png'", "'[!'", "'*.png'", "'../../../*/*.none'", "'a\0b'", "'a\nb'", f"{'x' * 5000}.mp4"),
 ]
