@@ -35,7 +35,10 @@ class Segmenter:
     """Segments frames with one open artefact; a context manager.
 
     Threads may share one: the network runs one frame at a time, whoever asks, while other frames are prepared and
-    decoded.
+    decoded. To run networks at the same time, open one per thread. Processes: open it in the process that uses it,
+    after a fork; an engine's own threads do not survive one, so a segmenter opened before must not be used in the
+    child. It cannot be pickled: give a spawned process the artefact's path. Close it when no thread uses it any more;
+    a call after that is refused.
 
     Attributes:
         options: how raw outputs become instances.
