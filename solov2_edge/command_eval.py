@@ -130,6 +130,8 @@ def _evaluate(model: Path, args: argparse.Namespace, options: dict[str, Any], co
     from solov2_edge.runtime.evaluate import evaluate
 
     size = parse_size(args.input_size) if args.input_size is not None and is_checkpoint(model) else None
+    if is_checkpoint(model):  # it runs in PyTorch, whatever the artefacts beside it run in
+        options = {name: value for name, value in options.items() if name != "engine"}
     segment = open_segmenter(model, input_size=size, **options)
     note_interpreter(segment, console)
     with console.counter(model.name) as progress:

@@ -47,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="time for the times (%(default)g)")
     parser.add_argument("--threads", type=int, metavar="N", help="threads of the network")
     parser.add_argument(
+        "--engine", metavar="NAME", help="such as openvino, where not the artefacts' own is meant; runs all of them"
+    )
+    parser.add_argument(
         "--worst", type=int, default=WORST, metavar="N", help="pictures of most disagreement per file (%(default)s)"
     )
     parser.add_argument(

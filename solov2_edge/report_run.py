@@ -57,7 +57,7 @@ def gather(args: argparse.Namespace, layers: Sequence[LayerCost], folder: Path, 
     Raises:
         InputError: an artefact is unusable, of another checkpoint or of another input size than the first.
     """
-    files = _inspect(list(dict.fromkeys(args.artefacts)), args.against)
+    files = _inspect(list(dict.fromkeys(args.artefacts)), args.against, args.engine)
     timed = _bench(files, args, console)
     accuracy = _eval(files, args, console)
     rows = {Path(row["model"]): row for row in accuracy["results"]}
@@ -92,12 +92,12 @@ def gather(args: argparse.Namespace, layers: Sequence[LayerCost], folder: Path, 
     }
 
 
-def _inspect(paths: list[Path], checkpoint: Path) -> list[dict[str, Any]]:
+def _inspect(paths: list[Path], checkpoint: Path, asked: str | None) -> list[dict[str, Any]]:
     """Open every artefact once, so that a wrong one is told before minutes go into the others."""
     digest = sha256_of(checkpoint)
     files: list[dict[str, Any]] = []
     for path in paths:
-        with open_artefact(path) as segment:
+        with open_artefact(path, **({} if asked is None else {"engine": asked})) as segment:
             manifest, engine = segment.manifest, segment.engine
         if manifest.source_sha256 and manifest.source_sha256 != digest:
             raise InputError(
@@ -148,6 +148,7 @@ def _bench(files: list[dict[str, Any]], args: argparse.Namespace, console: Conso
         "--instances",
     ]
     words += [] if args.threads is None else ["--threads", str(args.threads)]
+    words += [] if args.engine is None else ["--engine", args.engine]
     words += [f"--input-size={_size(files)}"] if first == args.against else []
     _settle(args.settle, console)
     return ask("bench", words, console)
@@ -175,7 +176,7 @@ def _eval(files: list[dict[str, Any]], args: argparse.Namespace, console: Consol
     words += [f"--annotations={args.annotations}", f"--images={args.images}"]
     words += [f"--baseline={args.baseline or args.against}", f"--max-detections={args.max_detections}"]
     words += [f"--input-size={_size(files)}"] if args.baseline is None else []
-    for option in ("max_drop", "limit", "threads"):
+    for option in ("max_drop", "limit", "threads", "engine"):
         if (value := getattr(args, option)) is not None:
             words.append(f"--{option.replace('_', '-')}={value}")
     console.log(f"measuring the AP of {len(files)} files and the baseline")
@@ -189,6 +190,7 @@ def _verify(file: dict[str, Any], args: argparse.Namespace, folder: Path, consol
     words += [f"--worst-pictures={folder / 'worst' / file['name']}", f"--worst={args.worst}"]
     words += [] if args.verify_limit is None else [f"--limit={args.verify_limit}"]
     words += [] if args.threads is None else [f"--threads={args.threads}"]
+    words += [] if args.engine is None else [f"--engine={args.engine}"]
     found = ask("verify", words, console)
     notes = sorted({finding["note"] for finding in found["findings"] if finding["note"]})
     kept = {key: value for key, value in found.items() if key not in ("findings", "artefact", "checkpoint")}
@@ -216,6 +218,7 @@ def _command(args: argparse.Namespace) -> str:
     for option in ("max_drop", "limit", "verify_limit", "threads"):
         if (value := getattr(args, option)) is not None:
             words += [f"--{option.replace('_', '-')}", f"{value:g}"]
+    words += [] if args.engine is None else ["--engine", args.engine]
     if args.max_detections != 100:
         words += ["--max-detections", str(args.max_detections)]
     return shlex.join([*words, "-o", "report"])

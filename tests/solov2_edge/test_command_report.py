@@ -168,6 +168,20 @@ def test_the_verbs_are_asked_for_the_same_thing(answers: dict[str, Any], tmp_pat
         assert word in asked["eval"]
     assert asked["bench"][-3:] == ["--instances", "--threads", "1"]
     assert not any(word.startswith("--limit") for word in asked["verify"])
+    assert not any("engine" in word for words in asked.values() for word in words)
+
+
+def test_all_of_them_are_asked_for_the_engine_that_was_named(
+    answers: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(tmp_path, "--engine", "openvino", "--json") == 0
+    asked = dict(answers["asked"])
+    assert asked["bench"][-2:] == ["--engine", "openvino"]
+    assert all("--engine=openvino" in asked[verb] for verb in ("eval", "verify"))
+    document = json.loads(capsys.readouterr().out)
+    assert document["files"][0]["engine"].startswith("openvino ")
+    assert "--engine openvino" in document["command"]
+    assert report(tmp_path, "--engine", "litert") == 2
 
 
 def test_an_artefact_of_another_checkpoint_is_refused_at_once(
