@@ -290,3 +290,72 @@ def test_the_bundled_one_needs_no_network(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "bundled_path", lambda: file)
     result = download(BUNDLED)
     assert (result.path, result.sha256, result.from_cache) == (file, DIGEST, True)
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Writes down what it is asked to connect to, and refuses."""
+
+    def log_message(self, *args):
+        pass
+
+    def do_CONNECT(self):
+        self.server.asked.append(self.path)
+        self.send_error(502)
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        self.send_error(502)
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    server.asked = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "https_proxy"])
+def test_https_goes_through_the_proxy_of_the_environment(proxy, target, monkeypatch, variable):
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.server_address[1]}")
+    with pytest.raises(SolovEdgeError, match="could not be fetched: Tunnel connection failed: 502"):
+        fetch("https://weights.invalid/net.pth", target)
+    assert proxy.asked == ["weights.invalid:443"]
+    assert not target.exists()
+
+
+def test_no_proxy_names_hosts_to_reach_directly(proxy, target, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+    monkeypatch.setenv("NO_PROXY", "elsewhere.example,weights.invalid")
+    looked_up = []
+
+    def refuse(host, *args, **options):
+        looked_up.append(host)
+        raise OSError("no such host")
+
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    with pytest.raises(SolovEdgeError, match="no such host"):
+        fetch("https://weights.invalid/net.pth", target)
+    assert looked_up == ["weights.invalid"]
+    assert proxy.asked == []
+
+
+def test_this_machine_is_never_asked_for_through_a_proxy(proxy, server, target, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.server_address[1]}")
+    assert fetch(server.url, target).sha256 == DIGEST
+    assert proxy.asked == []
+
+
+def test_a_full_disk_is_not_taken_for_the_network(server, target, monkeypatch):
+    def full(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(transfer, "_copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch(server.url, target)
+    assert len(server.behaviour.requests) == 1, "trying again does not help"
+    assert not target.exists()
