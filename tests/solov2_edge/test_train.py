@@ -132,7 +132,7 @@ def test_a_run_killed_within_an_epoch_and_resumed_ends_in_the_same_bytes(
             start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
-        deadline, seen = time.monotonic() + 300, set()
+        deadline, seen = time.monotonic() + 600, set()
         while len(seen) < 3 and time.monotonic() < deadline:  # the first epoch is logged, and three states later
             assert process.poll() is None, "the run ended before it could be killed"
             if (killed / "log.csv").exists():
