@@ -34,7 +34,7 @@ from solov2_edge.variants import VARIANTS, variant
 
 VARIANTS_HERE = (
     *("nano", "light-448-r18", "light-448-r34", "light-448-r50", "light-512-r50-dcnv1", "light-512-r50-dcnv2"),
-    *("full-r50", "full-r101-dcnv2"),
+    "full-r50",
 )
 ENGINES = {"onnxruntime": (".onnx", OrtSession), "openvino": (".onnx", VinoSession), "ncnn": (".ncnn", NcnnSession)}
 

@@ -21,6 +21,7 @@ from solov2_edge.converters.verify import verify
 from solov2_edge.errors import InputError
 from solov2_edge.manifest import GraphDecode, sha256_of
 from solov2_edge.runtime import load
+from solov2_edge.runtime.ort_tensorrt import runs_in_tensorrt
 from solov2_edge.runtime.vino_import import openvino
 from solov2_edge.runtime.vino_operators import extensions
 
@@ -162,7 +163,9 @@ def test_an_8_bit_file_is_as_near_to_float32_as_in_onnxruntime(integers, plain):
 def test_the_8_bit_file_for_openvino_computes_the_same_in_both_engines(plain, calibration, frame, tmp_path):
     path = tmp_path / "small.int8-openvino.onnx"
     options = {"precision": "int8", "calibration": calibration, "target": "openvino"}
-    export_onnx(plain.model, path, height=64, width=96, **options)
+    manifest = export_onnx(plain.model, path, height=64, width=96, **options)
+    assert manifest.quantisation == {"target": "openvino"}
+    assert not runs_in_tensorrt(manifest)
     with load(path, engine="openvino", threads=1) as here, load(path) as there, load(plain.path) as exact:
         ours, theirs = (noise(each.raw(frame), exact.raw(frame)) for each in (here, there))
     for name, (error, signal) in ours.items():

@@ -25,7 +25,6 @@ def calibration(tmp_path_factory):
     ("target", "kept", "record"),
     [
         ("tensorrt", (), {"target": "tensorrt"}),
-        ("openvino", (), {"target": "openvino"}),
         ("cpu", ("mask_head.conv_cls",), {"kept_float": ["mask_head.conv_cls"]}),
     ],
 )
