@@ -19,6 +19,7 @@ from solov2_edge.runtime.rle import (
     decode_rle,
     decompress_counts,
     encode_mask,
+    rle_runs,
 )
 
 Mask = NDArray[np.bool_]
@@ -103,3 +104,22 @@ def test_uncompressed_counts_are_read() -> None:
 def test_damaged_rle_is_refused(rle: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         decode_rle(rle)
+
+
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        ({"size": [2, 2], "counts": [2**62, 2**62, 2**62, 2**62 + 4]}, "sum to"),  # wraps to 4 in 64 bits
+        ({"size": [2], "counts": [4]}, "must be"),
+        ({"size": "22", "counts": [4]}, "must be"),
+        ({"size": [2, -2], "counts": [4]}, "must be"),
+        ({"size": None, "counts": [4]}, "must be"),
+        ({"size": [1 << 20, 1 << 20], "counts": [1 << 40]}, "larger than any picture"),
+        ({"size": [2, 2], "counts": [1.5, 2.5]}, "whole numbers"),
+        ({"size": [2, 2], "counts": [[4], [1, 2]]}, "whole numbers"),
+        ({"size": [2, 2], "counts": ["4"]}, "whole numbers"),
+    ],
+)
+def test_what_adds_up_by_accident_or_not_at_all_is_refused(rle: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        rle_runs(rle)

@@ -193,3 +193,10 @@ def test_memory_stays_with_the_file(model: bytes) -> None:
     struct.pack_into("<I", damaged, metadata, 2**32 - 1)
     with pytest.raises(InputError, match="truncated or damaged"):
         read_metadata(bytes(damaged))
+
+
+@pytest.mark.parametrize("root", [0, 4, 7, 99])
+def test_a_root_in_the_head_or_outside_is_refused(root: int) -> None:
+    data = root.to_bytes(4, "little") + b"TFL3" + bytes(64)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        read_metadata(data)
