@@ -6,7 +6,7 @@ together, not how well a network of this size does on photographs.
 
     python benchmarks/panoptic.py --output panoptic-output
 
-runs the four verbs it prints: train, convert, eval, segment; about a quarter of an hour on two cores. ``--epochs 0``
+runs the four verbs it prints: train, convert, eval, segment; some six minutes of one core. ``--epochs 0``
 takes the training that is there. Fails where the artefact's PQ is not the checkpoint's, or neither finds its way.
 """
 

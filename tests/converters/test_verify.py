@@ -121,7 +121,7 @@ def test_another_network_is_refused(plain, pictures, tmp_path, make_model):
     spec = replace(plain.model.spec, mask_channels=16)
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, spec, make_model(spec).state_dict())
-    with pytest.raises(InputError, match="different networks: mask_channels 8 and 16"):
+    with pytest.raises(InputError, match="different networks: kernel_length 8 and 16"):
         verify(plain.path, other, pictures, allow_other_checkpoint=True)
 
 
