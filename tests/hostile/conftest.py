@@ -25,6 +25,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the table of bad inputs showed; the reports also come from other processes."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     found = [dict(report.user_properties) for report in reports if getattr(report, "when", "") == "call"]
+    _tell_survivals(terminalreporter, found)
     cases = [properties for properties in found if "bad_input" in properties]
     if not cases:
         return
@@ -38,6 +39,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         f"{endings['crashed']} otherwise"
     )
     terminalreporter.write_line(f"the slowest took {slowest.get('seconds', 0):.1f} s: {slowest['bad_input']}")
+
+
+def _tell_survivals(terminalreporter: pytest.TerminalReporter, found: list[dict[str, object]]) -> None:
+    """Print how many kills were survived and how many sessions were opened and closed."""
+    kills = sum(int(str(properties.get("kills_survived", 0))) for properties in found)
+    cycles = sum(int(str(n)) for properties in found for name, n in properties.items() if name.startswith("cycles of"))
+    if kills or cycles:
+        terminalreporter.section("survival")
+        terminalreporter.write_line(f"{kills} kills while writing survived, no half file taken for a whole one")
+        terminalreporter.write_line(f"{cycles} sessions opened and closed, no descriptor and no thread left")
 
 
 def _module(path: Path) -> ModuleType:
