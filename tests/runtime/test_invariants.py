@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_every_engine_gives_the_same_on_random_frames(kept: Path) -> None:
     frames = [draw.integers(0, 256, (20 + 30 * n, 130 - 20 * n, 3), np.uint8) for n in range(5)]
     found = {}
     for suffix, engine in (("onnx", "onnxruntime"), ("onnx", "openvino"), ("tflite", None), ("ncnn", None)):
-        options = {} if engine is None else {"engine": engine}
+        options: dict[str, Any] = {} if engine is None else {"engine": engine}
         with load(kept / f"tiny.fp32.{suffix}", threads=1, **options) as segment:
             found[engine or suffix] = [segment.raw(frame) for frame in frames]
     expected = found.pop("onnxruntime")
