@@ -116,7 +116,8 @@ def read_picture_of(folder: Path, picture: dict[str, Any]) -> NDArray[np.uint8]:
         path = folder / path.name
     require(path.is_file(), f"the annotations name a picture that is not there: {path}")
     frame = read_annotated(path)
-    height, width = picture.get("height", frame.shape[0]), picture.get("width", frame.shape[1])
+    given = picture.get("height"), picture.get("width")
+    height, width = frame.shape[:2] if given == (None, None) else given
     require(
         frame.shape[:2] == (height, width),
         f"{path} is {frame.shape[0]} x {frame.shape[1]} pixels but annotated as {height} x {width}; "

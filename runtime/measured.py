@@ -38,7 +38,7 @@ def measured(
     from pycocotools import mask as coco_mask
 
     images = [
-        {"height": sizes[entry["id"]][0], "width": sizes[entry["id"]][1], **entry} if entry["id"] in sizes else entry
+        {**entry, "height": sizes[entry["id"]][0], "width": sizes[entry["id"]][1]} if entry["id"] in sizes else entry
         for entry in data["images"]
     ]
     objects = []

@@ -123,7 +123,7 @@ EDITS: dict[str, Make] = {
     "a picture with a NUL in its name": fields("images", file_name="a\0b.png"),
     "a picture with 5,000 letters in its name": fields("images", file_name="x" * 5000),
     "a picture of another size": fields("images", height=65, width=96),
-    "a picture of size null": fields("images", height=None, width=None),
+    "a picture of half a size": fields("images", height=None, width=96),
     "an image without an id": without("images", "id"),
     "an image without a file name": without("images", "file_name"),
     "an image id that is a list": fields("images", id=[1]),
@@ -156,6 +156,7 @@ EVALUATED: dict[str, Make] = {
     ),
 }
 
+NO_SIZE = fields("images", height=None, width=None)  # as good as none: the file has it
 ANNOTATIONS = [
     *FORMS,
     *many("annotations for eval:", EVAL, "bad.json", TEXTS),
@@ -173,6 +174,10 @@ ANNOTATIONS = [
     *(Case(f"annotations for eval with {name}", EVAL, ".", make) for name, make in EVALUATED.items()),
     Case("annotations for eval of 10^6 objects", EVAL, make=million, code=0, right=well),
     Case("annotations for train of 10^6 objects of no category", TRAIN, ".", million),
+    *(
+        Case(f"annotations for {verb} with a size of null", line, make=NO_SIZE, code=0, right=well)
+        for verb, line in (("eval", EVAL), ("train", TRAIN))
+    ),
     *(
         Case(f"annotations without {what}", EVAL, make=without("annotations", field), code=0, right=well)
         for what, field in (("a crowd flag", "iscrowd"), ("an area", "area"))

@@ -54,52 +54,67 @@ def yolo(labels: str | bytes, names: str | bytes = "nut\nbolt\n", listed: str = 
 
 
 GOOD = "0 0.1 0.1 0.4 0.1 0.4 0.6\n"
-DOCUMENTS: dict[str, Make] = {
-    "cut": text('{"shapes": [{"label": "nut"'),
-    "whose shapes are text": text('{"shapes": "many", "imagePath": "good.png"}'),
-    "nested 100,000 deep": text('{"shapes": ' + "[" * 100_000 + "]" * 100_000 + "}"),
-    "whose shape is a number": text('{"shapes": [7], "imagePath": "good.png", "imageHeight": 64, "imageWidth": 96}'),
-    "that climbs": labelme(imagePath="../../../../etc/passwd"),
-    "of an absolute picture": labelme(imagePath="/etc/passwd"),
-    "of a picture by number": labelme(imagePath=7),
-    "of a picture with a NUL": labelme(imagePath="a\0b.png"),
-    "of a picture of 5,000 letters": labelme(imagePath="x" * 5000),
-    "of a picture that is a folder": labelme(imagePath="."),
-    "whose embedded picture is none": labelme(imagePath="gone.png", imageData="aGVsbG8="),
-    "whose embedded picture is no base64": labelme(imagePath="gone.png", imageData="~~~"),
-    "of another size": labelme(imageHeight=65),
-    "of 10^18 pixels": labelme(imageHeight=10**9, imageWidth=10**9),
-    "with a label that is a list": labelme(shape_label=["nut"]),
-    "with a group that is a list": labelme(shape_group_id=[1]),
-    "with a mask shape": labelme(shape_shape_type="mask"),
-    "with two points": labelme(shape_points=SQUARE[:2]),
-    "with points of three": labelme(shape_points=[[1, 2, 3]] * 3),
-    "with NaN": labelme(shape_points=[[float("nan"), 1]] * 3),
-    "with points at 10^300": labelme(shape_points=[[1e300, 1], [1, 1e300], [0, 0]]),
-    "with a circle of a million pixels": labelme(shape_shape_type="circle", shape_points=[[0, 0], [1e6, 1e6]]),
-    "with no shape": labelme(shapes=[]),
+DOCUMENTS: dict[str, tuple[str, Make]] = {
+    "cut": ("not readable JSON", text('{"shapes": [{"label": "nut"')),
+    "whose shapes are text": ("no list 'shapes'", text('{"shapes": "many", "imagePath": "good.png"}')),
+    "nested 100,000 deep": ("not readable JSON", text('{"shapes": ' + "[" * 100_000 + "]" * 100_000 + "}")),
+    "whose shape is a number": (
+        "shape 1 is no object",
+        text('{"shapes": [7], "imagePath": "good.png", "imageHeight": 64, "imageWidth": 96}'),
+    ),
+    "that climbs": ("leads out of the folder", labelme(imagePath="../../../../etc/passwd")),
+    "of an absolute picture": ("leads out of the folder", labelme(imagePath="/etc/passwd")),
+    "of a picture by number": ("has the imagePath 7", labelme(imagePath=7)),
+    "of a picture with a NUL": ("has the imagePath", labelme(imagePath="a\0b.png")),
+    "of a picture of 5,000 letters": ("not there", labelme(imagePath="x" * 5000)),
+    "of a picture that is a folder": ("not there", labelme(imagePath=".")),
+    "whose embedded picture is none": (
+        "imageData of .* is not a JPEG",
+        labelme(imagePath="gone.png", imageData="aGVsbG8="),
+    ),
+    "whose embedded picture is no base64": ("not base64", labelme(imagePath="gone.png", imageData="~~~")),
+    "of another size": ("65[ ,x]+96", labelme(imageHeight=65)),
+    "of 10^18 pixels": ("1000000000 x 1000000000", labelme(imageHeight=10**9, imageWidth=10**9)),
+    "with a label that is a list": ("shape 1 has the label", labelme(shape_label=["nut"])),
+    "with a group that is a list": ("has the group_id", labelme(shape_group_id=[1])),
+    "with a mask shape": ("shape 1 is a mask", labelme(shape_shape_type="mask")),
+    "with two points": ("polygon of 2 points", labelme(shape_points=SQUARE[:2])),
+    "with points of three": ("pairs of finite", labelme(shape_points=[[1, 2, 3]] * 3)),
+    "with NaN": ("pairs of finite", labelme(shape_points=[[float("nan"), 1]] * 3)),
+    "with points at 10^300": ("beyond 1000000 pixels", labelme(shape_points=[[1e300, 1], [1, 1e300], [0, 0]])),
+    "with a circle of a million pixels": (
+        "beyond 1000000 pixels",
+        labelme(shape_shape_type="circle", shape_points=[[0, 0], [1e6, 1e6]]),
+    ),
+    "with no shape": ("no object|with an annotated object", labelme(shapes=[])),
 }
-LABELS: dict[str, Make] = {
-    "of a class nobody named": yolo("2 0.1 0.1 0.4 0.1 0.4 0.6\n"),
-    "of a class of 10,000 digits": yolo("1" * 10_000 + " 0.1 0.1 0.4 0.1 0.4 0.6\n"),
-    "of a class below 0": yolo("-1 0.1 0.1 0.4 0.1 0.4 0.6\n"),
-    "that are boxes": yolo("0 0.5 0.5 0.2 0.2\n"),
-    "in pixels": yolo("0 10 10 40 10 40 40\n"),
-    "of infinity": yolo("0 inf 0.1 0.4 0.1 0.4 0.6\n"),
-    "of half a point": yolo("0 0.1 0.1 0.4 0.1 0.4 0.6 0.2\n"),
-    "that are no text": yolo(b"0 0.1 0.1 0.4 0.1 0.4 0.6\n\xff\xfe"),
-    "of classes without names": yolo(GOOD, ""),
-    "of classes named twice": yolo(GOOD, "nut\nnut\n"),
-    "of names that are no text": yolo(GOOD, b"\xff\xfe"),
-    "of a data.yaml without names": yolo(GOOD, "nc: 2\n", "data.yaml"),
-    "of a data.yaml that counts otherwise": yolo(GOOD, "nc: 3\nnames: [nut, bolt]\n", "data.yaml"),
-    "of a data.yaml of 10^6 brackets": yolo(GOOD, "names: " + "[" * 10**6, "data.yaml"),
-    "of a data.yaml of 10^6 blanks": yolo(GOOD, "names: [nut" + " " * 10**6 + "x, ]\nnc: 9", "data.yaml"),
-    "of a data.yaml with numbers of 10,000 digits": yolo(GOOD, "names:\n  " + "1" * 10_000 + ": nut\n", "data.yaml"),
+LABELS: dict[str, tuple[str, Make]] = {
+    "of a class nobody named": ("line 1 has the class 2", yolo("2 0.1 0.1 0.4 0.1 0.4 0.6\n")),
+    "of a class of 10,000 digits": ("not a class number", yolo("1" * 10_000 + " 0.1 0.1 0.4 0.1 0.4 0.6\n")),
+    "of a class below 0": ("has the class -1", yolo("-1 0.1 0.1 0.4 0.1 0.4 0.6\n")),
+    "that are boxes": ("is a box", yolo("0 0.5 0.5 0.2 0.2\n")),
+    "in pixels": ("shares of the picture", yolo("0 10 10 40 10 40 40\n")),
+    "of infinity": ("not finite", yolo("0 inf 0.1 0.4 0.1 0.4 0.6\n")),
+    "of half a point": ("has 7 coordinates", yolo("0 0.1 0.1 0.4 0.1 0.4 0.6 0.2\n")),
+    "that are no text": ("cannot be read as text", yolo(b"0 0.1 0.1 0.4 0.1 0.4 0.6\n\xff\xfe")),
+    "of classes without names": ("must hold class names", yolo(GOOD, "")),
+    "of classes named twice": ("names nut twice", yolo(GOOD, "nut\nnut\n")),
+    "of names that are no text": ("not UTF-8", yolo(GOOD, b"\xff\xfe")),
+    "of a data.yaml without names": ("has no names", yolo(GOOD, "nc: 2\n", "data.yaml")),
+    "of a data.yaml that counts otherwise": ("says nc: 3", yolo(GOOD, "nc: 3\nnames: [nut, bolt]\n", "data.yaml")),
+    "of a data.yaml of 10^6 brackets": ("name of .* letters", yolo(GOOD, "names: " + "[" * 10**6, "data.yaml")),
+    "of a data.yaml of 10^6 blanks": (
+        "says nc: 9|letters",
+        yolo(GOOD, "names: [nut" + " " * 10**6 + "x, ]\nnc: 9", "data.yaml"),
+    ),
+    "of a data.yaml with numbers of 10,000 digits": (
+        "no names",
+        yolo(GOOD, "names:\n  " + "1" * 10_000 + ": nut\n", "data.yaml"),
+    ),
 }
 FORMS = [
-    Case(f"annotations for {verb}: {kind} {name}", line, ".", make)
+    Case(f"annotations for {verb}: {kind} {name}", line, says, make)
     for kind, table in (("a LabelMe document", DOCUMENTS), ("YOLO labels", LABELS))
-    for name, make in table.items()
+    for name, (says, make) in table.items()
     for verb, line in VERBS.items()
 ]

@@ -34,7 +34,9 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"artefact .* named", "cannot be opened by|not a TFL3|is a file, expected|not a checkpoint|suffix|expected"),
     (r"manifest with|manifest without", "differ in|must|not valid|lacks or misspells|was written for|unknown|schema"),
     (r"picture", "cannot be read|damaged|truncated|pixels|JPEG, PNG|claims|decode|cut short"),
-    (r"annotations .*(LabelMe|YOLO)", "expected|draw|give|mend|divide|cannot|not JSON|names|outside|no class|save"),
+    (
+        "expected|draw|give|mend|divide|cannot|not JSON|names|outside|no class|save|remove|write|take it|file",
+    ),
     (
         r"annotations",
         "must|not a COCO json|not JSON|holds no|no object|mend it|not in|cannot|its picture|not UTF-8|not there"
