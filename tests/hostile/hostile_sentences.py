@@ -35,9 +35,6 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"manifest with|manifest without", "differ in|must|not valid|lacks or misspells|was written for|unknown|schema"),
     (r"picture", "cannot be read|damaged|truncated|pixels|JPEG, PNG|claims|decode|cut short"),
     (
-        "expected|draw|give|mend|divide|cannot|not JSON|names|outside|no class|save|remove|write|take it|file",
-    ),
-    (
         r"annotations",
         "must|not a COCO json|not JSON|holds no|no object|mend it|not in|cannot|its picture|not UTF-8|not there"
         "|too long|annotat",
