@@ -11,7 +11,7 @@ READY_NUMPY1 := .venv-numpy1/.ready
 
 # Benchmarks of accuracy, those that need a data set or hours of their own, and all others: of speed.
 ACCURACY := accuracy golden_parity onnx_precisions tflite_precisions coreml_precisions
-BY_HAND := browser coco80 kept panoptic rtsp_delay soak
+BY_HAND := ablations browser coco80 engine_parity kept kills leaks panoptic rtsp_delay soak
 SPEED := $(filter-out $(ACCURACY) $(BY_HAND), $(basename $(notdir $(wildcard benchmarks/*.py))))
 
 .DEFAULT_GOAL := help
