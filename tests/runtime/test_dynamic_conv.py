@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_unified_kernels_pass_untouched() -> None:
     ("change", "chunk"),
     [({"kernel_size": 3}, 0), ({"mask_features": "separate"}, 0), ({"mask_features": "separate", "kernel_size": 3}, 1)],
 )
-def test_decoding_does_not_depend_on_chunks(change: dict[str, object], chunk: int) -> None:
+def test_decoding_does_not_depend_on_chunks(change: dict[str, Any], chunk: int) -> None:
     spec = replace(SPEC, **change)
     geometry = fixed_geometry(96, 128, 96, 128)
     raw = RawOutputs(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import os
 from pathlib import Path
 
 import pytest
@@ -38,7 +40,7 @@ def test_another_file_version_or_processor_is_another_record(artefact: Path, mon
         patch.setattr(machine, "versions", lambda: {**found, "openvino": "1999.1"})
         assert recorded(artefact) is None
     with monkeypatch.context() as patch:
-        patch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(77)), raising=False)
+        patch.setattr(os, "sched_getaffinity", lambda _: set(range(77)), raising=False)
         assert recorded(artefact) is None
     assert recorded(artefact) == RECORD
     artefact.write_bytes(b"other weights")
@@ -81,7 +83,7 @@ def test_auto_opens_what_was_recorded_and_else_the_artefacts_own(
         def __getattr__(self, name: str) -> object:
             raise NotImplementedError(name)
 
-    monkeypatch.setattr(loading.importlib, "import_module", lambda _: Module())
+    monkeypatch.setattr(importlib, "import_module", lambda _: Module())
     with pytest.raises(NotImplementedError, match=opened):
         load(artefact, engine="auto")
 
