@@ -18,6 +18,7 @@ from solov2_edge.runtime.artefact import agreed_manifest, read_sidecar, require_
 from solov2_edge.runtime.contract import check_batch, check_threads, engine_outputs
 from solov2_edge.runtime.onnx_file import read_manifest_text
 from solov2_edge.runtime.session import Outputs
+from solov2_edge.runtime.signal_stack import kept_signal_stack
 from solov2_edge.runtime.vino_devices import PRECISION, DeviceRequest, device_requests
 from solov2_edge.runtime.vino_import import ENGINE, openvino
 from solov2_edge.runtime.vino_model import VINO_ERRORS, cause, read_model
@@ -59,14 +60,15 @@ class VinoSession:
         """
         file = require_artefact(path)
         check_threads(threads)
-        core: Any = openvino.Core()
-        requests = device_requests(providers, provider_options, threads, core)
-        self.manifest: Manifest = agreed_manifest(file, read_sidecar(file), read_manifest_text(file))
-        compiled, device = _compile(core, read_model(core, file, self.manifest), file, requests)
-        self.engine: str = ENGINE
-        precision = compiled.get_property(PRECISION).get_type_name()
-        self.providers: tuple[str, ...] = (f"{device} in {precision}",)
-        self._request: Any = compiled.create_infer_request()
+        with kept_signal_stack():
+            core: Any = openvino.Core()
+            requests = device_requests(providers, provider_options, threads, core)
+            self.manifest: Manifest = agreed_manifest(file, read_sidecar(file), read_manifest_text(file))
+            compiled, device = _compile(core, read_model(core, file, self.manifest), file, requests)
+            self.engine: str = ENGINE
+            precision = compiled.get_property(PRECISION).get_type_name()
+            self.providers: tuple[str, ...] = (f"{device} in {precision}",)
+            self._request: Any = compiled.create_infer_request()
         self._lock = threading.Lock()
 
     def run(self, batch: NDArray[Any]) -> Outputs:

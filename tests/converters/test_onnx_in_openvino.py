@@ -22,6 +22,7 @@ from solov2_edge.errors import InputError
 from solov2_edge.manifest import GraphDecode, sha256_of
 from solov2_edge.runtime import load
 from solov2_edge.runtime.ort_tensorrt import runs_in_tensorrt
+from solov2_edge.runtime.signal_stack import kept_signal_stack
 from solov2_edge.runtime.vino_import import openvino
 from solov2_edge.runtime.vino_operators import extensions
 
@@ -31,10 +32,11 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 
 def run(model, inputs):
     """The first output in OpenVINO, with our operators."""
-    core = openvino.Core()
-    for extension in extensions():
-        core.add_extension(extension)
-    return core.compile_model(core.read_model(model.SerializeToString()), "CPU", EXACT)(inputs)[0]
+    with kept_signal_stack():
+        core = openvino.Core()
+        for extension in extensions():
+            core.add_extension(extension)
+        return core.compile_model(core.read_model(model.SerializeToString()), "CPU", EXACT)(inputs)[0]
 
 
 @pytest.mark.parametrize("name", ARTEFACTS)
@@ -50,7 +52,9 @@ def test_parity_on_a_frame_the_export_never_saw(name, request, frame):
 
 
 def test_bfloat16_is_what_asking_for_it_gives(plain, frame):
-    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    with kept_signal_stack():
+        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if "BF16" not in capabilities:
         with pytest.raises(InputError, match="CPU does not compute in bf16"):
             load(plain.path, engine="openvino", providers="cpu-bf16", threads=1)
         return

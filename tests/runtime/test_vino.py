@@ -231,3 +231,22 @@ def test_sidecars_are_checked_before_the_engine_sees_the_file(make_onnx: MakeOnn
     manifest_path(path).write_text("{")
     with pytest.raises(InputError, match="not JSON"):
         VinoSession(path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal stacks of Linux")
+def test_signals_are_still_handled_when_sessions_were_closed_in_the_order_they_were_opened(make_onnx: MakeOnnx) -> None:
+    code = (
+        "import faulthandler, gc, signal\n"
+        "from solov2_edge.runtime.vino import VinoSession\n"
+        "faulthandler.enable()\n"  # has a signal stack, as programs in other languages have
+        "handled = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: handled.append(1))\n"
+        f"sessions = [VinoSession({str(make_onnx())!r}, threads=1) for _ in range(2)]\n"
+        "while sessions:\n"
+        "    sessions.pop(0).close()\n"
+        "    gc.collect()\n"
+        "signal.raise_signal(signal.SIGTERM)\n"
+        "assert handled\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr or done.returncode
