@@ -4,6 +4,9 @@ TEST_WORKERS ?= 2
 QUICKSTART_OUTPUT ?= quickstart-output
 REPORT_OUTPUT ?= report-output
 REPORT_OPTIONS ?= --threads 2 --seconds 60
+# requirements/ci.lock has the same versions with hashes, for Linux on x86-64 with Python 3.11: what CI installs
+REQUIREMENTS ?= requirements/ci.txt
+FUZZ_SECONDS ?= 60
 
 PIP := -m pip --disable-pip-version-check --quiet
 READY := .venv/.ready
@@ -14,22 +17,24 @@ ACCURACY := accuracy golden_parity onnx_precisions tflite_precisions coreml_prec
 BY_HAND := ablations browser coco80 engine_parity kept kills leaks panoptic rtsp_delay soak
 SPEED := $(filter-out $(ACCURACY) $(BY_HAND), $(basename $(notdir $(wildcard benchmarks/*.py))))
 
+FUZZ := manifest pickle checkpoint rle coco labelme stream mil tflite onnx picture
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart report test test-quick test-numpy1 lint types browser bench accuracy links clean
+.PHONY: help setup quickstart report test test-quick test-numpy1 lint types fuzz browser bench accuracy links clean
 
 help: ## Say what can be made
 	@awk -F ':[^#]*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY) ## Create .venv with everything development needs
 
-$(READY): requirements/ci.txt pyproject.toml
+$(READY): $(REQUIREMENTS) pyproject.toml
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "make needs Python 3.11 or newer for its pinned tools; point to one with: make PYTHON=/path/to/python3.11")'
 	@test -x .venv/bin/python || { echo "creating .venv"; "$(PYTHON)" -m venv .venv; }
 	@echo "installing PyTorch into .venv (the largest part; minutes the first time)"
 	@.venv/bin/python $(PIP) install "$$(grep '^torch==' requirements/ci.txt)"
 	@echo "installing the other requirements"
-	@.venv/bin/python $(PIP) install -r requirements/ci.txt
+	@.venv/bin/python $(PIP) install -r $(REQUIREMENTS)
 	@.venv/bin/python $(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -63,6 +68,10 @@ lint: $(READY) ## Check style and formatting
 types: $(READY) links ## Check types, strictly
 	.venv/bin/python -m mypy -p solov2_edge
 	.venv/bin/python -m mypy --explicit-package-bases tests/runtime tests/demos tests/test_cli.py tests/test_layout.py
+
+fuzz: $(READY) ## Fuzz every parser with atheris, FUZZ_SECONDS each
+	@.venv/bin/python $(PIP) install atheris==3.0.0
+	@for name in $(FUZZ); do echo "== $$name"; .venv/bin/python fuzz/run.py "$$name" --seconds $(FUZZ_SECONDS) || exit 1; done
 
 browser: $(READY) ## Segment in the browser itself: fetches onnxruntime-web with npm, then serves the page
 	@.venv/bin/solov2-edge browser --install
