@@ -41,6 +41,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ),
     (r"source video", "neither a picture nor a video|no frame|cut short|damaged|is empty"),
     (r"source", "expected|got |is no|must|cannot|gives|does not|not understood|nothing|leave|unknown|too long|choice"),
+    (r"arguments: an empty file for train", "is empty|is not a|truncated|looks like"),
     (r"arguments", "expected|must|cannot|does not|no such|leave|unknown|too long|folder|empty|check|needs|name|give"),
 )
 
