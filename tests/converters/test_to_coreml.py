@@ -294,7 +294,7 @@ def test_killed_while_replacing_nothing_contradicts(tmp_path, finished, monkeypa
     ("name", "size", "precision"),
     [
         *((name, (64, 96), "fp32") for name in ("light-448-r34", "light-448-r50", "light-512-r50-dcnv2")),
-        *((name, (64, 96), "fp32") for name in ("full-r50", "adelaidet-r50")),
+        ("full-r50", (64, 96), "fp32"),
         ("nano", (448, 768), "fp16"),
         ("light-448-r18", (128, 160), "int8"),
     ],
