@@ -3,7 +3,8 @@
 ``python benchmarks/kills.py`` runs ``convert`` to every format and ``train``, each in a process of its own that dies
 in one of three ways, in turn:
 
-- ``time``: SIGKILL at a random moment between its beginning and the end of a run that nobody killed;
+- ``time``: SIGKILL at a random moment between the first touch of its output folder and the end of a run that nobody
+  killed;
 - ``touch``: SIGKILL at a random one of the moments at which it opens, renames, makes or deletes something in its
   output folder: what random moments rarely hit;
 - ``byte``: by the system (SIGXFSZ) in the middle of a write, when a file grows beyond a random number of bytes.
@@ -16,32 +17,26 @@ end in the same folder, among what the killed ones left: after every kill of a t
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
-import resource
 import shutil
-import signal
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from solov2_edge.cli import main as solov2_edge
 from solov2_edge.console import Console
 
 FORMATS = ("onnx", "tflite", "coreml", "ncnn")
 SUFFIXES = (".onnx", ".tflite", ".mlpackage", ".ncnn")
 WAYS = ("time", "touch", "byte")
-EVENTS = frozenset(("open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"))
+DYING_RUN = Path(__file__).with_name("dying_run.py")
 SIZE = (64, 64)  # H x W of the networks' input
 
 
@@ -50,12 +45,14 @@ class Whole:
     """A run that nobody killed.
 
     Attributes:
+        first: seconds from its beginning to the first touch of its folder.
         seconds: it took.
         touches: times it opened, renamed, made or deleted something in its folder.
         largest: bytes of the largest file it left.
         outputs: artefact's name -> what it gives for :func:`frame`; empty for a training.
     """
 
+    first: float
     seconds: float
     touches: int
     largest: int
@@ -72,62 +69,34 @@ class Count:
     reruns: int = 0
 
 
-def in_child(argv: list[str], arm: Callable[[], None] = lambda: None) -> tuple[int, int]:
-    """Run the command in a forked process; return its wait status and how often it touched its folder."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        for descriptor in (1, 2):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
-        touches = watch_touches(argv[argv.index("-o") + 1])
-        arm()
-        code = solov2_edge([*argv, "--quiet"])
-        os.write(writing, str(touches[0]).encode())
-        os._exit(code)
-    os.close(writing)
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            text = pipe.read()
-    finally:
-        _, status = os.waitpid(child, 0)
-    return status, int(text or 0)
+def run(argv: list[str], *death: str) -> tuple[int, dict[str, float]]:
+    """Run the command in a process of its own.
 
+    Args:
+        argv: The verb and its arguments, ``-o FOLDER`` among them.
+        death: Options of ``dying_run.py`` that end it early.
 
-def watch_touches(folder: str, last: int | None = None) -> list[int]:
-    """Count from now on what happens in a folder, and be killed at the ``last`` of these moments."""
-    touches = [0]
-
-    def see(event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in EVENTS or not str(arguments[0]).startswith(folder):
-            return
-        touches[0] += 1
-        if touches[0] == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(see)
-    return touches
+    Returns:
+        Its exit code, negative for a signal's number, and what it reported at its end: seconds to the first touch of
+        the folder and to the end, and touches.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        report = Path(place) / "report.json"
+        command = [sys.executable, str(DYING_RUN), *death, str(report), *argv]
+        code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+        return code, json.loads(report.read_text()) if report.exists() else {}
 
 
 def kill(argv: list[str], way: str, whole: Whole, draw: random.Random) -> bool:
     """Run the command and have it die in one way; return whether it did, before its end."""
-    moment = draw.uniform(0, whole.seconds)
-    touch = draw.randint(1, max(1, whole.touches))
-    size = draw.randint(1, max(2, whole.largest))
-
-    def arm() -> None:
-        if way == "time":
-            own = os.getpid()
-            threading.Timer(moment, lambda: os.kill(own, signal.SIGKILL)).start()
-        elif way == "touch":
-            watch_touches(argv[argv.index("-o") + 1], touch)
-        else:
-            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    status, _ = in_child(argv, arm)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, f"it ended with {status} instead of being killed"
-    return os.WIFSIGNALED(status)
+    death = {
+        "time": ("--seconds", f"{draw.uniform(whole.first, whole.seconds):.4f}"),
+        "touch": ("--touch", str(draw.randint(1, max(1, whole.touches)))),
+        "byte": ("--bytes", str(draw.randint(1, max(2, whole.largest)))),
+    }[way]
+    code, _ = run(argv, *death)
+    assert code <= 0, f"{' '.join(argv)} ended with {code} instead of being killed by {' '.join(death)}"
+    return code < 0
 
 
 def frame() -> np.ndarray:
@@ -169,12 +138,10 @@ def judge(folder: Path, whole: Whole) -> int:
 def run_whole(argv: list[str]) -> Whole:
     """Run the command once to its end, in the folder it names, and delete that."""
     folder = Path(argv[argv.index("-o") + 1])
-    began = time.perf_counter()
-    status, touches = in_child(argv)
-    seconds = time.perf_counter() - began
-    assert status == 0, f"{' '.join(argv)} ended with {status}"
+    code, report = run(argv)
+    assert code == 0, f"{' '.join(argv)} ended with {code}"
     largest = max(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    whole = Whole(seconds, touches, largest, outputs_of(folder))
+    whole = Whole(report["first"], report["seconds"], int(report["touches"]), largest, outputs_of(folder))
     assert judge(folder, whole) > 0, "nothing was written"
     shutil.rmtree(folder)
     return whole
@@ -190,14 +157,14 @@ def survive(argv: list[str], kills: int, draw: random.Random, ways: tuple[str, .
         began = time.perf_counter()
         died = kill(resumed, way, whole, draw)
         if not died:  # the machine was busy when the whole run was timed: the next moment is drawn from less
-            whole = replace(whole, seconds=min(whole.seconds, time.perf_counter() - began))
+            whole = replace(whole, seconds=max(whole.first, min(whole.seconds, time.perf_counter() - began)))
         count.ways[way] += died
         count.early += not died
         count.files += judge(folder, whole)
         if training or number == kills - 1:
             again = [*argv, "--resume"] if training and (folder / "state.pt").exists() else argv
-            status, _ = in_child(again)
-            assert status == 0, f"the rerun ended with {status}"
+            code, _ = run(again)
+            assert code == 0, f"the rerun ended with {code}"
             count.reruns += 1
             assert judge(folder, whole) > 0
         if training:
@@ -264,12 +231,6 @@ def main() -> None:
     print(f"{'command':10}" + "".join(f"{head:>{len(head) + 3}}" for head in heads))
     with tempfile.TemporaryDirectory() as place:
         commands = prepare(Path(place))
-        # Once in this process, so that the children find everything imported.
-        for name in options.only:
-            warm = [*commands[name][:-1], str(Path(place) / "warm"), "--quiet"]
-            with contextlib.redirect_stdout(sys.stderr):
-                assert solov2_edge(warm) == 0, f"{name} does not run here"
-            shutil.rmtree(Path(place) / "warm")
         for name in options.only:
             counts = survive(commands[name], options.kills, draw)
             *_, count = console.track(counts, options.kills, f"killing {name}")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import importlib.util
 import sys
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
 
+from solov2_edge import command_download
+from solov2_edge.bundled import bundle
 from solov2_edge.checkpoint import save_checkpoint
 from solov2_edge.model import SOLOv2
 from solov2_edge.spec import ModelSpec
+from solov2_edge.zoo import published
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +90,39 @@ def test_train(small_disk: ModuleType, tmp_path: Path, write_discs: Callable[...
     argv = ["train", "--annotations", str(annotations), "--images", str(annotations.parent), "--variant", "nano"]
     left = full(small_disk, folder, 12000, [*argv, "--input-size", "64x64", "--epochs", "1", "-o", str(folder)])
     assert "state.pt" not in left
+
+
+def test_report(small_disk: ModuleType, tmp_path: Path) -> None:
+    folder, files = tmp_path / "out", bundle()
+    argv = ["report", str(files.artefact), "--against", str(files.checkpoint), "--images", str(files.pictures)]
+    argv += ["--annotations", str(files.annotations), "--limit", "1", "--verify-limit", "1", "--seconds", "0.1"]
+    argv += ["--settle", "0", "--threads", "1", "-o", str(folder)]
+    assert full(small_disk, folder, 16, argv).keys() <= {"report.json"}
+
+
+def test_download_keeps_what_has_come(small_disk: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # noqa: N802 - the base class's word
+            self.send_response(200)
+            self.send_header("Content-Length", str(1 << 20))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                self.wfile.write(bytes(1 << 20))
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    folder = tmp_path / "out"
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/weights.pth"
+        entry = replace(published("mmdet-light-448-r18"), url=url)
+        monkeypatch.setattr(command_download, "published", lambda name: entry)
+        folder.mkdir()
+        ending = small_disk.run_on(folder, 100, ["download", entry.name, "-o", str(folder)])
+        thread.join()
+    assert ending.code == 1
+    assert ending.said.count("\n") == 1
+    assert "the disk is full" in ending.said
+    assert ending.left.keys() == {f"{entry.file_name}.part"}, "what has come so far is kept to be resumed"

@@ -28,9 +28,9 @@ OLD, NEW = b"old" * 1000, b"new" * 2000
 
 
 @pytest.fixture(scope="session")
-def kills(checkout: Path) -> ModuleType:
-    path = checkout / "benchmarks/kills.py"
-    spec = importlib.util.spec_from_file_location("solov2_edge_kills", path)
+def dying_run(checkout: Path) -> ModuleType:
+    path = checkout / "benchmarks/dying_run.py"
+    spec = importlib.util.spec_from_file_location("solov2_edge_dying_run", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -44,11 +44,11 @@ def manifest(tiny_spec: ModelSpec) -> Manifest:
     return Manifest(spec=tiny_spec, format="onnx", precision="fp32", input=InputContract("image", 64, 96))
 
 
-def killed_at(kills: ModuleType, folder: Path, touch: int, work: Callable[[], object]) -> bool:
+def killed_at(dying_run: ModuleType, folder: Path, touch: int, work: Callable[[], object]) -> bool:
     """Do the work in a forked process that is killed at its ``touch``-th step in the folder; return whether it was."""
     child = os.fork()
     if child == 0:
-        kills.watch_touches(str(folder), touch)
+        dying_run.watch_touches(str(folder), touch)
         work()
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -57,14 +57,18 @@ def killed_at(kills: ModuleType, folder: Path, touch: int, work: Callable[[], ob
 
 
 def kill_everywhere(
-    kills: ModuleType, folder: Path, begin: Callable[[], object], work: Callable[[], object], judge: Callable[[], None]
+    dying_run: ModuleType,
+    folder: Path,
+    begin: Callable[[], object],
+    work: Callable[[], object],
+    judge: Callable[[], None],
 ) -> int:
     """Kill the work at every one of its steps, judging each time; return how often it was killed."""
     for touch in range(1, 100):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         begin()
-        died = killed_at(kills, folder, touch, work)
+        died = killed_at(dying_run, folder, touch, work)
         judge()
         if not died:
             return touch - 1
@@ -74,7 +78,7 @@ def kill_everywhere(
 
 
 def test_an_artefact_killed_at_every_step_is_the_old_or_the_new_one(
-    kills: ModuleType, tmp_path: Path, manifest: Manifest, record_property: Callable[[str, object], None]
+    dying_run: ModuleType, tmp_path: Path, manifest: Manifest, record_property: Callable[[str, object], None]
 ) -> None:
     folder = tmp_path / "out"
     target = folder / "net.onnx"
@@ -87,7 +91,7 @@ def test_an_artefact_killed_at_every_step_is_the_old_or_the_new_one(
         read_sidecar(target)  # refuses another's manifest
 
     died = kill_everywhere(
-        *(kills, folder, lambda: write_artefact(target, OLD, manifest)),
+        *(dying_run, folder, lambda: write_artefact(target, OLD, manifest)),
         *(lambda: write_artefact(target, NEW, manifest), judge),
     )
     assert died >= 5
@@ -96,7 +100,7 @@ def test_an_artefact_killed_at_every_step_is_the_old_or_the_new_one(
 
 
 def test_a_package_killed_at_every_step_is_the_old_or_the_new_one_or_away(
-    kills: ModuleType, tmp_path: Path, manifest: Manifest, record_property: Callable[[str, object], None]
+    dying_run: ModuleType, tmp_path: Path, manifest: Manifest, record_property: Callable[[str, object], None]
 ) -> None:
     folder = tmp_path / "out"
     target = folder / "net.ncnn"
@@ -125,7 +129,7 @@ def test_a_package_killed_at_every_step_is_the_old_or_the_new_one_or_away(
             with pytest.raises((InputError, FileNotFoundError)):
                 read_sidecar(target) or target.stat()
 
-    died = kill_everywhere(kills, folder, lambda: put(OLD), lambda: put(NEW), judge)
+    died = kill_everywhere(dying_run, folder, lambda: put(OLD), lambda: put(NEW), judge)
     assert died >= 8
     record_property("kills_survived", died)
 
