@@ -102,7 +102,7 @@ def test_report(small_disk: ModuleType, tmp_path: Path) -> None:
 
 def test_download_keeps_what_has_come(small_disk: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the base class's word
+        def do_GET(self) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(1 << 20))
             self.end_headers()
