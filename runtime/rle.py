@@ -156,7 +156,8 @@ def rle_runs(rle: Mapping[str, Any]) -> tuple[int, int, NDArray[np.int64]]:
     good = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int | np.integer) for side in size)
     require(good and min(size) >= 0, f"an RLE's size must be [height, width] in pixels, got {str(size)[:60]}")
     height, width = (int(side) for side in size)
-    require(height * width <= MAX_PIXELS, f"an RLE of {height} x {width} pixels is larger than any picture read here")
+    large = max(height, width, height * width) > MAX_PIXELS  # a side alone, too: the other may be 0
+    require(not large, f"an RLE of {str(size)[:60]} pixels is larger than any picture read here")
     if isinstance(counts, str | bytes):
         runs = decompress_counts(counts)
     else:
