@@ -156,8 +156,9 @@ def survive(argv: list[str], kills: int, draw: random.Random, ways: tuple[str, .
         resumed = [*argv, "--resume"] if training and (folder / "state.pt").exists() else argv
         began = time.perf_counter()
         died = kill(resumed, way, whole, draw)
-        if not died:  # the machine was busy when the whole run was timed: the next moment is drawn from less
-            whole = replace(whole, seconds=max(whole.first, min(whole.seconds, time.perf_counter() - began)))
+        if not died:  # the machine was busier when the whole run was timed: the next moment is drawn from less
+            share = min(1.0, (time.perf_counter() - began) / whole.seconds)
+            whole = replace(whole, first=whole.first * share, seconds=whole.seconds * share)
         count.ways[way] += died
         count.early += not died
         count.files += judge(folder, whole)

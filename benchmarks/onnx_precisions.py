@@ -52,6 +52,7 @@ SIDE = 448  # pixels; the size the bundled model was trained at
 VALIDATION = Path(__file__).resolve().parent.parent / "tests" / "data" / "nuclei_val"
 LIMIT = 48  # further pictures evaluated
 WANTED = 2.5  # times float32's speed that int8 is to reach
+UNTIMED, RUNS = 4, 12  # runs of a network in its turn
 Times = dict[str, NDArray[np.float64]]  # milliseconds, one per round
 FILES = {"fp32": {}, "int8 cpu": {"target": "cpu"}, "int8 tensorrt": {"target": "tensorrt"}}
 
@@ -78,9 +79,10 @@ def opened(path: Path, threads: int, prefix: str = "") -> onnxruntime.InferenceS
 
 
 def times(paths: Mapping[str, Path], threads: int, rounds: int, clock: Callable[[], float]) -> Times:
-    """Return milliseconds of each network and round, run in turns, each after a pause and an untimed run of its own.
+    """Return milliseconds of each network and round: the median of a turn of :data:`RUNS`, after untimed ones.
 
-    Without the pause the threads of the last network, which go on spinning, take cores from the next.
+    Without the pause between turns the threads of the last network, which go on spinning, take cores from the next;
+    the first runs after it find cold caches and sleeping threads, which no frame of a video does.
     """
     sessions = {name: opened(path, threads) for name, path in paths.items()}
     feed = {"image": drawn_frame(SIDE, SIDE)[None]}
@@ -88,10 +90,14 @@ def times(paths: Mapping[str, Path], threads: int, rounds: int, clock: Callable[
     for _ in range(rounds):
         for name, session in sessions.items():
             time.sleep(PAUSE_SECONDS)
-            session.run(None, feed)
-            start = clock()
-            session.run(None, feed)
-            taken[name].append((clock() - start) * 1e3)
+            for _ in range(UNTIMED):
+                session.run(None, feed)
+            turn = []
+            for _ in range(RUNS):
+                start = clock()
+                session.run(None, feed)
+                turn.append((clock() - start) * 1e3)
+            taken[name].append(float(np.median(turn)))
     return {name: np.array(values) for name, values in taken.items()}
 
 

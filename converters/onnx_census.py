@@ -20,7 +20,7 @@ EITHER = 1 + 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """Convolutions of a graph, those of constants not counted.
+    """Convolutions of a graph; those of constants, and those whose weights are computed of the picture, do not count.
 
     Attributes:
         integer: both inputs come out of DequantizeLinear, and the result goes into QuantizeLinear where activations
@@ -39,11 +39,18 @@ class Census:
 def take_census(model: ModelProto) -> Census:
     """Count the convolutions of a graph."""
     graph = Graph(model)
-    convolutions = [conv for conv in graph.of_type("Conv", "DeformConv") if not graph.is_constant(conv.input[0])]
+    convolutions = [conv for conv in graph.of_type("Conv", "DeformConv") if _is_layer(graph, conv)]
     products = [graph.producer(node.input[0]) for node in graph.of_type("Col2Im")]
     convolutions += [node for node in products if node is not None and node.op_type == "MatMul"]
     integer = sum(_is_integer(graph, conv) for conv in convolutions)
     return Census(integer, len(convolutions) - integer)
+
+
+def _is_layer(graph: Graph, conv: NodeProto) -> bool:
+    """Tell whether a convolution is one of the network's: of a map, by weights that are stored, as integers or not."""
+    weight = graph.producer(conv.input[1])
+    stored = weight is None or weight.op_type == "DequantizeLinear"
+    return stored and not graph.is_constant(conv.input[0])
 
 
 def _is_integer(graph: Graph, conv: NodeProto) -> bool:

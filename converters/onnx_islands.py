@@ -70,7 +70,9 @@ def layer_work(graph: Graph) -> dict[str, int]:
     return work
 
 
-def make_plan(graph: Graph, keep_float: frozenset[str] = frozenset(), *, outputs: bool = True) -> Plan:
+def make_plan(
+    graph: Graph, keep_float: frozenset[str] = frozenset(), *, outputs: bool = True, resized: bool = True
+) -> Plan:
     """Decide what becomes integer.
 
     Args:
@@ -78,6 +80,8 @@ def make_plan(graph: Graph, keep_float: frozenset[str] = frozenset(), *, outputs
         keep_float: names out of :func:`layer_names` that stay float.
         outputs: round what integer convolutions give, not only what they take: ONNX Runtime has integer
             convolutions with rounded results only; TensorRT is free to give float.
+        resized: round normalised maps ahead of resizing, which itself is float: their scale, shift and ReLU then are
+            part of the rounding, and a quarter of the bytes is added up and turned around.
 
     Raises:
         InputError: a name in ``keep_float`` is no layer of this graph, or nothing is left to quantise.
@@ -117,6 +121,10 @@ def make_plan(graph: Graph, keep_float: frozenset[str] = frozenset(), *, outputs
         want(conv.input[0])
         if outputs:
             want(_after_relu(graph, conv.output[0]))
+    for resize in graph.of_type("Resize") if resized else ():
+        source = _unmoved(graph, resize.input[0])
+        if source is not None and source.op_type in ("Relu", "Add"):
+            want(resize.input[0])
     order = [name for node in graph.nodes for name in node.output]
     return Plan(
         convolutions=frozenset(conv.output[0] for conv in chosen),
@@ -144,10 +152,15 @@ def _candidates(graph: Graph) -> list[NodeProto]:
 
 def _is_computed(graph: Graph, name: str) -> bool:
     """Tell whether what is only moved to ``name`` comes from an operator, not from the network's input."""
+    return _unmoved(graph, name) is not None
+
+
+def _unmoved(graph: Graph, name: str) -> NodeProto | None:
+    """Return what computes the values that are only moved to ``name``, None if they are the network's input."""
     node = graph.producer(name)
     while node is not None and node.op_type in MOVES:
         node = graph.producer(node.input[0])
-    return node is not None
+    return node
 
 
 def _after_relu(graph: Graph, name: str) -> str:

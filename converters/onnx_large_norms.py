@@ -72,7 +72,6 @@ class _AffineNorm:
         scale, shift = graph.constant(mul.input[1]), graph.constant(add.input[1])
         groups = (graph.shape(norm.input[0]) or ())[1]
         assert scale is not None and shift is not None  # noqa: PT018 - by _affine_norm
-        self._form = scale.shape  # of a scale as the Mul takes it
         self._scale, self._shift = (value.astype(np.float64).reshape(1, groups, -1, 1) for value in (scale, shift))
         self._nodes: list[NodeProto] = []
 
@@ -135,16 +134,22 @@ class _AffineNorm:
         self._nodes.append(helper.make_node("QLinearConv", inputs, rounding.output, name, **settings))
 
     def _scale_and_shift(self, values: str, mean: str, deviation: str) -> None:
-        """Append scale * (x - mean) / deviation + shift in the shape that the Mul had."""
+        """Append scale * (x - mean) / deviation + shift as a convolution of each channel by itself: one pass, not two.
+
+        The result has the shape that the Mul had.
+        """
         back = self._graph.producer(self._mul.input[0])
         assert back is not None  # by _affine_norm
-        form = self._constant("form", np.array(self._form))
+        channels, size = self._scale.size, self._graph.shape(self._norm.input[0])
+        assert size is not None  # by large_norms_by_sums
         slope = self._call("Div", [self._constant("slope", self._scale), deviation])
         offset = self._call("Sub", [self._constant("shift", self._shift), self._call("Mul", [slope, mean])])
-        whole = self._call("Reshape", [values, back.input[1]])
-        scaled = self._call("Mul", [whole, self._call("Reshape", [slope, form])])
-        inputs = [scaled, self._call("Reshape", [offset, form])]
-        self._nodes.append(helper.make_node("Add", inputs, self._add.output, self._add.name))
+        whole = self._call("Reshape", [values, self._constant("map", np.array([1, channels, -1, size[-1]]))])
+        weight = self._call("Reshape", [slope, self._constant("weight_form", np.array([channels, 1, 1, 1]))])
+        bias = self._call("Reshape", [offset, self._constant("channels", np.array([channels]))])
+        settings: dict[str, Any] = {"group": channels, "kernel_shape": [1, 1]}
+        scaled = self._call("Conv", [whole, weight, bias], **settings)
+        self._nodes.append(helper.make_node("Reshape", [scaled, back.input[1]], self._add.output, self._add.name))
 
     def _call(self, operator: str, inputs: list[str], **attributes: Any) -> str:
         """Append an operator and return its output's name."""

@@ -11,6 +11,7 @@ from onnx import ModelProto
 from solov2_edge.converters.onnx_census import check_weights, require_integers, take_census
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_islands import make_plan
+from solov2_edge.converters.onnx_joins import join_integers, shift_joined
 from solov2_edge.converters.onnx_large_norms import large_norms_by_sums
 from solov2_edge.converters.onnx_layout import (
     add_channels_last,
@@ -47,7 +48,7 @@ FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
 }
 # target -> rewritings of the 8-bit graph, exact up to a step in a few values per thousand.
 LAST_FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
-    "cpu": (large_norms_by_sums, norms_into_rounding, few_outputs_by_taps),
+    "cpu": (large_norms_by_sums, norms_into_rounding, few_outputs_by_taps, join_integers, shift_joined),
     "tensorrt": (),
     "openvino": (),
 }
@@ -94,7 +95,7 @@ def quantise(
     require(target in ENGINES, f"the target must be one of {', '.join(ENGINES)}, got {target!r}")
     method = method or METHOD_FOR[target]
     require(method in METHODS, f"the calibration method must be one of {', '.join(METHODS)}, got {method!r}")
-    plan = make_plan(Graph(prepared), keep_float, outputs=target != "tensorrt")
+    plan = make_plan(Graph(prepared), keep_float, outputs=target != "tensorrt", resized=target == "cpu")
     scales: dict[str, Scale] = {}
     for name in plan.values:
         source = plan.same_as.get(name, name)

@@ -83,6 +83,10 @@ class RoundedSOLOv2(SOLOv2):
         """Round what a convolution gives, where that is done."""
         return self._round(f"{place}.result", x).values if self.rules.results else x
 
+    def _resized(self, place: str, x: Tensor) -> Tensor:
+        """Round what is resized next, or added to that, where normalised maps are."""
+        return self._round(f"{place}.resized", x).values if self.rules.resized else x
+
     def _multiply(
         self, x: Rounded, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int = 1
     ) -> Tensor:
@@ -217,9 +221,13 @@ class RoundedSOLOv2(SOLOv2):
             first, *others = branch.convs_all_levels[level].children()
             x = self._normed(f"{name}.{level}.0", start, first, coordinates)
             for step, module in enumerate(others, start=1):
+                x = self._resized(f"{name}.{level}.{step - 1}", x)
                 x = self._normed(f"{name}.{level}.{step}", resize(x, x.shape[-2] * 2, x.shape[-1] * 2), module)
             results.append(x)
         fine = self._round(f"{name}.fine", results[0]).values
-        coarse = resize(results[1] + results[2] + results[3], fine.shape[-2], fine.shape[-1])
+        coarse = self._resized(f"{name}.1", results[1])
+        for level in (2, 3):
+            coarse = self._resized(f"{name}.sum{level}", coarse + self._resized(f"{name}.{level}", results[level]))
+        coarse = resize(coarse, fine.shape[-2], fine.shape[-1])
         total = self._round(f"{name}.sum", fine + self._round(f"{name}.coarse", coarse).values)
         return self._normed(f"{name}.conv_pred", total, branch.conv_pred)

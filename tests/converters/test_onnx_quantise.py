@@ -89,13 +89,24 @@ def test_the_same_pictures_give_the_same_bytes(exported, plain, calibration, tmp
     assert again.read_bytes() == exported[0].read_bytes()
 
 
+def resized_from(graph, resize):
+    """The operator that gives what is resized, what moves or picks its values left out."""
+    node = graph.producer(resize.input[0])
+    while node.op_type in ("Transpose", "Reshape", "MaxPool"):
+        node = graph.producer(node.input[0])
+    return node.op_type
+
+
 def test_islands_stay_float(builders):
     graph = Graph(builders["cpu"].build())
-    assert {graph.producer(name).op_type for name in graph.outputs} == {"Sigmoid", "Concat", "Relu"}
+    assert {graph.producer(name).op_type for name in graph.outputs} == {"Sigmoid", "DequantizeLinear", "Relu"}
     for norm in graph.of_type("InstanceNormalization"):
         assert graph.producer(norm.input[0]).op_type == "Reshape"
         assert graph.producer(graph.producer(norm.input[0]).input[0]).op_type in ("DequantizeLinear", "Add")
-    assert all(graph.attribute(node, "mode") == b"linear" for node in graph.of_type("Resize"))
+    resizes = graph.of_type("Resize")
+    assert all(graph.attribute(node, "mode") == b"linear" for node in resizes)
+    # of rounded maps, or one of another
+    assert {resized_from(graph, node) for node in resizes} == {"DequantizeLinear", "Resize"}
     constants = [conv for conv in graph.of_type("Conv") if graph.is_constant(conv.input[0])]
     assert len(constants) == 6  # coordinates, on five levels and in the mask branch
 
@@ -108,6 +119,7 @@ def test_for_tensorrt_everything_is_signed_and_symmetric(builders):
     assert {zero.dtype for zero in zeros} == {np.dtype(np.int8)}
     assert not any(zero.any() for zero in zeros)
     assert not graph.of_type("Gather")
+    assert {resized_from(graph, node) for node in graph.of_type("Resize")} >= {"Relu", "Add"}
     assert len(graph.of_type("Relu")) > 30
 
 
