@@ -80,8 +80,8 @@ def make_plan(
         keep_float: names out of :func:`layer_names` that stay float.
         outputs: round what integer convolutions give, not only what they take: ONNX Runtime has integer
             convolutions with rounded results only; TensorRT is free to give float.
-        resized: round normalised maps ahead of resizing, which itself is float: their scale, shift and ReLU then are
-            part of the rounding, and a quarter of the bytes is added up and turned around.
+        resized: round the normalised results of integer convolutions ahead of resizing, which itself is float: their
+            scale, shift and ReLU then are part of the rounding, and a quarter of the bytes is added up and turned.
 
     Raises:
         InputError: a name in ``keep_float`` is no layer of this graph, or nothing is left to quantise.
@@ -121,9 +121,10 @@ def make_plan(
         want(conv.input[0])
         if outputs:
             want(_after_relu(graph, conv.output[0]))
+    results = {conv.output[0] for conv in chosen}
     for resize in graph.of_type("Resize") if resized else ():
         source = _unmoved(graph, resize.input[0])
-        if source is not None and source.op_type in ("Relu", "Add"):
+        if source is not None and source.op_type in ("Relu", "Add") and _convolved(graph, source) <= results:
             want(resize.input[0])
     order = [name for node in graph.nodes for name in node.output]
     return Plan(
@@ -161,6 +162,19 @@ def _unmoved(graph: Graph, name: str) -> NodeProto | None:
     while node is not None and node.op_type in MOVES:
         node = graph.producer(node.input[0])
     return node
+
+
+def _convolved(graph: Graph, node: NodeProto) -> set[str]:
+    """Return the results of convolutions, those of constants left out, that a node computes on by other operators."""
+    found: set[str] = set()
+    ahead = [node]
+    while ahead:
+        node = ahead.pop()
+        if node.op_type not in ("Conv", "DeformConv"):
+            ahead += [source for source in map(graph.producer, node.input) if source is not None]
+        elif not graph.is_constant(node.input[0]):
+            found.add(node.output[0])
+    return found
 
 
 def _after_relu(graph: Graph, name: str) -> str:

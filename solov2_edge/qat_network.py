@@ -84,8 +84,9 @@ class RoundedSOLOv2(SOLOv2):
         return self._round(f"{place}.result", x).values if self.rules.results else x
 
     def _resized(self, place: str, x: Tensor) -> Tensor:
-        """Round what is resized next, or added to that, where normalised maps are."""
-        return self._round(f"{place}.resized", x).values if self.rules.resized else x
+        """Round a normalised map that is resized next, or added to such, if its convolution is an integer one."""
+        rounded = self.rules.resized and self.spec.mask_dcn == "none"
+        return self._round(f"{place}.resized", x).values if rounded else x
 
     def _multiply(
         self, x: Rounded, weight: Tensor, bias: Tensor | None, stride: int, padding: int, groups: int = 1

@@ -14,7 +14,7 @@ class Rules:
     Attributes:
         symmetric: activations are int8 with their zero at 0, else 8 bits with any zero.
         results: what convolutions give is rounded too, not only what they and sums take.
-        resized: normalised maps are rounded ahead of resizing, which is float.
+        resized: normalised results of integer convolutions are rounded ahead of resizing, which is float.
         first: the first convolution is an integer one, of the uint8 picture itself; else it stays float.
         method: how ranges are cut, see :meth:`~solov2_edge.converters.value_ranges.ValueCounts.range`.
     """

@@ -11,7 +11,7 @@ from solov2_edge.converters.calibration import read_calibration
 from solov2_edge.converters.onnx_census import EITHER, check_weights, require_integers, take_census
 from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_int8 import int8_builder, judge_int8
-from solov2_edge.converters.onnx_islands import layer_work
+from solov2_edge.converters.onnx_islands import layer_work, make_plan
 from solov2_edge.converters.onnx_quantise import ENGINES, quantise
 from solov2_edge.converters.probes import Probes, drawn_frame
 from solov2_edge.converters.to_onnx import export_onnx
@@ -260,3 +260,16 @@ def test_judging_needs_the_same_outputs(builders):
     builder = builders["cpu"]
     same = judge_int8(builder.prepared, builder.prepared, builder.batches(), "nothing")
     assert max(same.values()) == 0
+
+
+def test_what_is_resized_is_rounded_only_after_integer_convolutions(builders):
+    """Otherwise layers that stay float would be measured with a rounding of nobody's."""
+    builder = builders["cpu"]
+    graph = Graph(builder.prepared)
+    mask = frozenset(layer for layer in builder.layers if "mask_feature_head.convs_all_levels" in layer)
+    middle = frozenset(layer for layer in mask if "convs_all_levels.2" in layer)
+    assert len(mask) == 7
+    # Six maps, of which three are resized and three added up, in two sums; without the middle level two of P5's alone.
+    for kept, count in ((frozenset(), 8), (middle, 2), (mask, 0)):
+        values = (set(make_plan(graph, kept, resized=resized).values) for resized in (True, False))
+        assert len(set.difference(*values)) == count
