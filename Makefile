@@ -12,9 +12,10 @@ PIP := -m pip --disable-pip-version-check --quiet
 READY := .venv/.ready
 READY_NUMPY1 := .venv-numpy1/.ready
 
-# Benchmarks of accuracy, those that need a data set or hours of their own, and all others: of speed.
+# Benchmarks of accuracy, those that need a data set or hours of their own or are started by another, and all others: of
+# speed.
 ACCURACY := accuracy golden_parity onnx_precisions tflite_precisions coreml_precisions
-BY_HAND := ablations browser coco80 engine_parity kept kills leaks panoptic rtsp_delay soak
+BY_HAND := ablations browser coco80 dying_run engine_parity kept kills leaks panoptic rtsp_delay soak
 SPEED := $(filter-out $(ACCURACY) $(BY_HAND), $(basename $(notdir $(wildcard benchmarks/*.py))))
 
 FUZZ := manifest pickle checkpoint rle coco labelme stream mil tflite onnx picture

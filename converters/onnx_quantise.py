@@ -46,7 +46,8 @@ FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
     "tensorrt": (),
     "openvino": (),
 }
-# target -> rewritings of the 8-bit graph, exact up to a step in a few values per thousand.
+# target -> rewritings of the 8-bit graph, exact up to a step in a few values per thousand, but for kernels and scores:
+# all levels' get the step of the widest.
 LAST_FORMS: dict[str, tuple[Callable[[ModelProto], ModelProto], ...]] = {
     "cpu": (large_norms_by_sums, norms_into_rounding, few_outputs_by_taps, join_integers, shift_joined),
     "tensorrt": (),

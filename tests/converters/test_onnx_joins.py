@@ -8,7 +8,7 @@ from solov2_edge.converters.onnx_joins import join_integers, shift_joined
 
 SIZES = ((4, 6), (3, 3), (2, 1))  # H, W of the levels
 CELLS = sum(height * width for height, width in SIZES)
-STEPS, ZEROS = (0.02, 0.05, 0.03), (128, 90, 200)
+STEPS, ZEROS = (0.03, 0.05, 0.04), (128, 120, 140)
 
 
 def levels(graphs, channels, ahead, *, axis=0, perm=(0, 2, 3, 1), spied=False):
@@ -35,13 +35,13 @@ def levels(graphs, channels, ahead, *, axis=0, perm=(0, 2, 3, 1), spied=False):
     return graphs.made(nodes, constants, inputs, "out", shape)
 
 
-def rounding(level):
+def rounding(level, steps=STEPS):
     names = [f"step{level}", f"zero{level}"]
     nodes = [
         helper.make_node("QuantizeLinear", [f"x{level}", *names], [f"i{level}"]),
         helper.make_node("DequantizeLinear", [f"i{level}", *names], [f"y{level}"]),
     ]
-    return nodes, {names[0]: np.float32(STEPS[level]), names[1]: np.uint8(ZEROS[level])}
+    return nodes, {names[0]: np.float32(steps[level]), names[1]: np.uint8(ZEROS[level])}
 
 
 def shifting(channels, same=True):
@@ -55,7 +55,7 @@ def shifting(channels, same=True):
 
 def drawn(channels):
     random = np.random.default_rng(channels)
-    return {f"x{n}": random.uniform(-4, 4, (1, channels, *size)).astype(np.float32) for n, size in enumerate(SIZES)}
+    return {f"x{n}": random.uniform(-4.5, 4.5, (1, channels, *size)).astype(np.float32) for n, size in enumerate(SIZES)}
 
 
 @pytest.mark.parametrize("channels", [1, 5])
@@ -71,6 +71,12 @@ def test_integers_are_joined_on_the_widest_range(graphs, channels):
     rows = np.concatenate([value.transpose(0, 2, 3, 1).reshape(-1, channels) for value in x.values()])
     assert np.abs(graphs.run(joined, x) - rows).max() <= (high - low) / 255 / 2 + 1e-6
     assert np.abs(graphs.run(model, x) - rows).max() > max(STEPS) / 2  # the narrowest level cut off before
+
+
+def test_a_level_that_would_lose_a_bit_stays_apart(graphs):
+    narrow = (0.02, 0.05, 0.04)
+    model = levels(graphs, 5, lambda level: rounding(level, narrow))
+    assert graphs.operators(join_integers(model)) == graphs.operators(model)
 
 
 @pytest.mark.parametrize("same", [True, False])
