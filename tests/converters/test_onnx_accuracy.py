@@ -12,6 +12,7 @@ from onnx import numpy_helper
 from solov2_edge.bundled import bundle
 from solov2_edge.checkpoint import load_model
 from solov2_edge.converters.calibration import read_calibration
+from solov2_edge.converters.onnx_graph import Graph
 from solov2_edge.converters.onnx_quantise import ENGINES
 from solov2_edge.converters.to_onnx import export_onnx
 from solov2_edge.manifest import manifest_path
@@ -52,6 +53,12 @@ def test_int8_keeps_the_accuracy(exported, mask_ap):
     assert mask_ap(exported["cpu"]) > exact - MAX_DROP
     assert mask_ap(exported["tensorrt"]) > exact - MAX_DROP
     assert exported["cpu"].stat().st_size < 0.3 * exported["fp32"].stat().st_size
+
+
+def test_a_trained_networks_levels_are_joined_as_integers(exported):
+    graph = Graph(onnx.load(exported["cpu"]))
+    assert {graph.producer(name).op_type for name in graph.outputs} == {"Sigmoid", "DequantizeLinear", "Relu"}
+    assert graph.producer(graph.producer("class_scores").input[0]).op_type == "Add"  # the shift, once
 
 
 def test_int8_keeps_the_accuracy_in_openvino(exported, mask_ap):

@@ -99,7 +99,8 @@ def resized_from(graph, resize):
 
 def test_islands_stay_float(builders):
     graph = Graph(builders["cpu"].build())
-    assert {graph.producer(name).op_type for name in graph.outputs} == {"Sigmoid", "DequantizeLinear", "Relu"}
+    # Random weights give levels of so different a range that their kernels are not joined as integers.
+    assert {graph.producer(name).op_type for name in graph.outputs} == {"Sigmoid", "Concat", "Relu"}
     for norm in graph.of_type("InstanceNormalization"):
         assert graph.producer(norm.input[0]).op_type == "Reshape"
         assert graph.producer(graph.producer(norm.input[0]).input[0]).op_type in ("DequantizeLinear", "Add")
